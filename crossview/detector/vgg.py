@@ -1,0 +1,146 @@
+"""The VGG16 backbone of SSD300, fully convolutional.
+
+Conventions:
+    The layers carry the names of the Caffe and Keras files (``conv1_1`` ... ``conv5_3``, ``fc6``, ``fc7``), so that a
+    weights file and the network can be compared name by name. Images are (B, 3, H, W), feature maps (B, C, h, w).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (the name everyone knows it by)
+
+from crossview.detector.preprocessing import SCRATCH, ChannelOrder, Preprocessing, Triple
+
+logger = logging.getLogger(__name__)
+
+CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
+
+
+class VGGFeatures(NamedTuple):
+    """The two feature maps that SSD takes from VGG16, both after their ReLU.
+
+    For an image of 300x600: conv4_3 is (B, 512, 38, 75), fc7 is (B, 1024, 19, 38).
+    """
+
+    conv4_3: Tensor
+    fc7: Tensor
+
+
+class VGG16(nn.Module):
+    """VGG16 up to conv5_3 with pool5 of stride 1, a dilated fc6 and fc7 as convolutions.
+
+    Pools round up, as Caffe and Keras ("same") do: an edge of 75 becomes 38.
+
+    The random start is Kaiming normal with fan-in and the gain of ReLU, biases zero: each convolution keeps the mean
+    square of its input, so fc7 sees neither vanishing nor exploding values although no layer normalises.
+
+    The network carries the input standardisation of its weights, also through ``state_dict``: a restored checkpoint
+    standardises as it did in training, whether or not the weights file it started from still exists.
+
+    Attributes:
+        out_channels: Channels of conv4_3 and fc7.
+        preprocessing: Standardisation to apply to RGB images before :meth:`forward`.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        *,
+        mean: Triple | None = None,
+        std: Triple | None = None,
+        channel_order: ChannelOrder | None = None,
+        channels: Sequence[int] = (64, 128, 256, 512, 512),
+        fc_channels: int = 1024,
+    ) -> None:
+        """Builds the network and gives it its first weights.
+
+        Args:
+            weights: File of pretrained weights (see :mod:`crossview.detector.weights`); None starts at random.
+            mean: Overrides the mean that belongs to the weights; 0..255 units, in ``channel_order``.
+            std: Overrides the standard deviation that belongs to the weights; 0..255 units, in ``channel_order``.
+            channel_order: Overrides the channel order that belongs to the weights.
+            channels: Channels of the five blocks of convolutions.
+            fc_channels: Channels of fc6 and fc7.
+
+        Raises:
+            ValueError: If ``channels`` are not five numbers, or a preprocessing override is malformed.
+            DataError: If ``weights`` cannot be used.
+        """
+        super().__init__()
+        if len(channels) != len(CONVOLUTIONS_PER_BLOCK):
+            raise ValueError(f"channels: expected {len(CONVOLUTIONS_PER_BLOCK)} numbers, found {list(channels)}")
+        for block, (count, (before, width)) in enumerate(
+            zip(CONVOLUTIONS_PER_BLOCK, pairwise((3, *channels)), strict=True), start=1
+        ):
+            for index in range(1, count + 1):
+                layer = nn.Conv2d(before if index == 1 else width, width, kernel_size=3, padding=1)
+                self.add_module(f"conv{block}_{index}", layer)
+            pool = nn.MaxPool2d(2, stride=2, ceil_mode=True) if block < 5 else nn.MaxPool2d(3, stride=1, padding=1)
+            self.add_module(f"pool{block}", pool)
+        self.fc6 = nn.Conv2d(channels[-1], fc_channels, kernel_size=3, padding=6, dilation=6)
+        self.fc7 = nn.Conv2d(fc_channels, fc_channels, kernel_size=1)
+        self.out_channels = (channels[3], fc_channels)
+        self._overrides = (mean, std, channel_order)
+        self.preprocessing = SCRATCH
+        self.use_preprocessing(SCRATCH)
+        self.reset_parameters()
+        if weights is None:
+            logger.info("VGG16: no weights file given, random start (Kaiming normal).")
+
+    def reset_parameters(self) -> None:
+        """Draws the random start anew."""
+        for layer in self.convolutions().values():
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def convolutions(self) -> dict[str, nn.Conv2d]:
+        """Returns the layers that have weights, by name, from the input to fc7."""
+        return {name: layer for name, layer in self.named_children() if isinstance(layer, nn.Conv2d)}
+
+    def use_preprocessing(self, belonging: Preprocessing) -> None:
+        """Takes over the standardisation that belongs to new weights; the constructor's overrides stay in force."""
+        self.preprocessing = belonging.overridden(*self._overrides)
+
+    def forward(self, images: Tensor) -> VGGFeatures:
+        """Computes the feature maps.
+
+        Args:
+            images: (B, 3, H, W) floating point, standardised by ``preprocessing.apply``.
+
+        Returns:
+            conv4_3, (B, out_channels[0], ceil(H / 8), ceil(W / 8)), and fc7, (B, out_channels[1], ceil(H / 16),
+            ceil(W / 16)).
+
+        Raises:
+            TypeError: If ``images`` are integers, that is, have not been standardised.
+        """
+        if not images.is_floating_point():
+            raise TypeError(
+                f"images: found {images.dtype}, expected standardised floating point images; "
+                "call backbone.preprocessing.apply(images) first"
+            )
+        maps: dict[str, Tensor] = {}
+        x = images
+        for name, layer in self.named_children():
+            x = layer(x)
+            if isinstance(layer, nn.Conv2d):
+                # In place is safe: a convolution's backward pass needs its input, not its output.
+                x = maps[name] = F.relu(x, inplace=True)
+        return VGGFeatures(maps["conv4_3"], maps["fc7"])
+
+    def get_extra_state(self) -> Tensor:
+        """Returns the standardisation as a tensor, for ``state_dict``."""
+        return self.preprocessing.to_tensor()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Takes the standardisation back from ``state_dict``."""
+        self.preprocessing = Preprocessing.from_tensor(torch.as_tensor(state))

@@ -1,0 +1,1 @@
+"""Tests of crossview; the folders mirror the package."""
