@@ -1,1 +1,3 @@
-"""Detection of static street objects in pairs of panoramas, linked by the known poses of the cameras."""
+"""One detector for two street-level panoramas: finds objects in both views, and each object in the other view."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,59 @@
+# Needs python3 (3.11 to 3.13) with pip and venv, and make; everything else is installed into $(VENV).
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+# More arguments for `make train` and `make test`, e.g. make train ARGS="seed=1 trainer.max_epochs=5"
+ARGS ?=
+SAMPLE ?= outputs/sample
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train sample test lint format lock clean distclean
+
+help:  ## Show this list
+	@echo "Usage: make TARGET [ARGS=\"...\"] [VENV=$(VENV)]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(INSTALLED)  ## Install everything into VENV, once (about 3 GB to download, some minutes)
+
+# The stamp is written last: an install that was interrupted is taken up again by the next make.
+$(INSTALLED): requirements.lock pyproject.toml scripts/setup.sh
+	@sh scripts/setup.sh "$(VENV)"
+	@touch $@
+
+train: $(INSTALLED)  ## Train and test the dual SSD300; config overrides in ARGS, e.g. ARGS="data.root=DIR seed=1"
+	$(PYTHON) -m crossview.train model=ssd300 data=pasadena $(ARGS)
+
+sample: $(INSTALLED)  ## Render the built-in data set of streets into SAMPLE (outputs/sample)
+	$(PYTHON) -m crossview.data.streets out="$(SAMPLE)" $(ARGS)
+
+# Two threads: tests work on small tensors, for which a thread per core costs more than it gains.
+# albumentations asks the network for a newer release when it is imported, unless told not to.
+test: export OMP_NUM_THREADS ?= 2
+test: export NO_ALBUMENTATIONS_UPDATE ?= 1
+test: $(INSTALLED)  ## Run the tests; pytest arguments in ARGS, e.g. ARGS="-k camera -x"
+	$(PYTHON) -m pytest $(ARGS)
+
+lint: $(INSTALLED)  ## Check style, formatting and types; changes nothing
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+format: $(INSTALLED)  ## Format the code and fix what can be fixed automatically
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+# uv reads package metadata only. One resolution for Linux and macOS on all supported Pythons, with hashes.
+lock: $(INSTALLED)  ## Resolve requirements.lock anew from pyproject.toml (newest versions that fit)
+	$(PYTHON) -m pip install --quiet uv
+	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra sweep --output-file requirements.lock \
+		--upgrade --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" --quiet
+
+clean:  ## Remove caches and build leftovers; keeps outputs/ and the environment
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov
+	find . -name __pycache__ -type d -not -path './.venv/*' -not -path './outputs/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## Remove the environment too; outputs/ is still kept
+	@if [ -e "$(VENV)" ] && [ ! -e "$(VENV)/pyvenv.cfg" ]; then echo "$(VENV) is not a virtual environment" >&2; exit 1; fi
+	rm -rf "$(VENV)"
