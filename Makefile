@@ -1,6 +1,6 @@
 # Needs python3 (3.11 to 3.13) with pip and venv, and make; everything else is installed into $(VENV).
 VENV ?= .venv
-PYTHON := $(VENV)/bin/python
+VENV_PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 # More arguments for `make train` and `make test`, e.g. make train ARGS="seed=1 trainer.max_epochs=5"
@@ -15,6 +15,7 @@ help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(INSTALLED)  ## Install everything into VENV, once (about 3 GB to download, some minutes)
+	@echo "$(VENV) is ready"
 
 # The stamp is written last: an install that was interrupted is taken up again by the next make.
 $(INSTALLED): requirements.lock pyproject.toml scripts/setup.sh
@@ -22,33 +23,36 @@ $(INSTALLED): requirements.lock pyproject.toml scripts/setup.sh
 	@touch $@
 
 train: $(INSTALLED)  ## Train and test the dual SSD300; config overrides in ARGS, e.g. ARGS="data.root=DIR seed=1"
-	$(PYTHON) -m crossview.train model=ssd300 data=pasadena $(ARGS)
+	$(VENV_PYTHON) -m crossview.train model=ssd300 data=pasadena $(ARGS)
 
 sample: $(INSTALLED)  ## Render the built-in data set of streets into SAMPLE (outputs/sample)
-	$(PYTHON) -m crossview.data.streets out="$(SAMPLE)" $(ARGS)
+	$(VENV_PYTHON) -m crossview.data.streets out="$(SAMPLE)" $(ARGS)
 
 # Two threads: tests work on small tensors, for which a thread per core costs more than it gains.
 # albumentations asks the network for a newer release when it is imported, unless told not to.
 test: export OMP_NUM_THREADS ?= 2
 test: export NO_ALBUMENTATIONS_UPDATE ?= 1
 test: $(INSTALLED)  ## Run the tests; pytest arguments in ARGS, e.g. ARGS="-k camera -x"
-	$(PYTHON) -m pytest $(ARGS)
+	$(VENV_PYTHON) -m pytest $(ARGS)
 
 lint: $(INSTALLED)  ## Check style, formatting and types; changes nothing
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m mypy
 
 format: $(INSTALLED)  ## Format the code and fix what can be fixed automatically
-	$(PYTHON) -m ruff format .
-	$(PYTHON) -m ruff check --fix .
+	$(VENV_PYTHON) -m ruff format .
+	$(VENV_PYTHON) -m ruff check --fix .
 
-# uv reads package metadata only. One resolution for Linux and macOS on all supported Pythons, with hashes.
-lock: $(INSTALLED)  ## Resolve requirements.lock anew from pyproject.toml (newest versions that fit)
-	$(PYTHON) -m pip install --quiet uv
-	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra sweep --output-file requirements.lock \
-		--upgrade --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command "make lock" --quiet
+# uv, in a scratch environment, reads package metadata only: this downloads no torch. --universal: one resolution for
+# Linux and macOS on all supported Pythons.
+lock:  ## Resolve requirements.lock anew from pyproject.toml (newest versions that fit)
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	python3 -m venv "$$scratch" && "$$scratch/bin/python" -m pip install --quiet uv && \
+	"$$scratch/bin/uv" pip compile pyproject.toml --extra dev --extra sweep --output-file requirements.lock \
+		--upgrade --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet
+	@git --no-pager diff --stat -- requirements.lock
 
 clean:  ## Remove caches and build leftovers; keeps outputs/ and the environment
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what requirements.lock pins, and this package, into a virtual environment. Called by `make setup`.
-# Usage: sh scripts/setup.sh VENV            PYTHON=... chooses the interpreter.
+# Usage: sh scripts/setup.sh VENV            $PYTHON: the interpreter to use.
 set -eu
 
 venv=$1
@@ -16,15 +16,17 @@ supported() {  # is $1 a Python that requires-python in pyproject.toml allows?
 }
 
 find_python() {
+    found=
     for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
         if supported "$candidate"; then
             echo "$candidate"
             return
         fi
+        found="$found $candidate ($("$candidate" --version 2>/dev/null || echo 'not there'))"
     done
-    fail "crossview needs Python 3.11, 3.12 or 3.13; found: $(python3 --version 2>&1 || echo 'no python3')." \
-        "Install one of them next to it (Debian, Ubuntu: apt install python3.12 python3.12-venv; macOS: brew install python@3.12)," \
-        "or name one: PYTHON=/path/to/python3.12 make setup"
+    fail "crossview needs Python 3.11, 3.12 or 3.13. Looked at:$found." \
+        "Install one beside it (Debian, Ubuntu: apt install python3.12 python3.12-venv; macOS: brew install python@3.12)" \
+        "or name one: make setup PYTHON=/path/to/python3.12"
 }
 
 create() {
@@ -52,8 +54,11 @@ if [ -t 1 ]; then
 else
     verbosity="--quiet --quiet --progress-bar off"  # in logs: errors only
 fi
-pip="$venv/bin/python -m pip --disable-pip-version-check --no-input install $verbosity"
-$pip --requirement requirements.lock
+pip_install() {
+    # shellcheck disable=SC2086 # several options or none
+    "$venv/bin/python" -m pip --disable-pip-version-check --no-input install $verbosity "$@"
+}
+pip_install --requirement requirements.lock
 # The lock file names every dependency and the build backend, so this step downloads nothing.
-$pip --no-deps --no-build-isolation --editable .
+pip_install --no-deps --no-build-isolation --editable .
 echo "setup: done after $(($(date +%s) - started)) s"
