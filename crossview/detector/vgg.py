@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (the name everyone knows it by)
+from torch.nn import functional as F
 
 from crossview.detector.preprocessing import SCRATCH, ChannelOrder, Preprocessing, Triple
+from crossview.detector.weights import load_vgg_weights
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,8 @@ class VGG16(nn.Module):
         self.reset_parameters()
         if weights is None:
             logger.info("VGG16: no weights file given, random start (Kaiming normal).")
+        else:
+            load_vgg_weights(self, weights)
 
     def reset_parameters(self) -> None:
         """Draws the random start anew."""
