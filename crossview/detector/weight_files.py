@@ -210,9 +210,9 @@ def _load_state_dict(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged pickles raise nearly anything
         raise DataError(
-            f"{path}: cannot be read ({type(error).__name__}): neither HDF5 nor a .pth of plain tensors. The file may be "
-            "damaged (get it anew) or hold more than tensors: code in weights files is not run. Expected a Keras .h5, or a "
-            ".pth written by torch.save(model.state_dict(), path)"
+            f"{path}: cannot be read ({type(error).__name__}): neither HDF5 nor a .pth of plain tensors. The file may "
+            "be damaged (get it anew) or hold more than tensors: code in weights files is not run. Expected a Keras "
+            ".h5, or a .pth written by torch.save(model.state_dict(), path)"
         ) from error
     if not isinstance(state, dict):
         raise _unknown_format(path, [type(state).__name__])
