@@ -1,0 +1,1 @@
+"""Paired panoramas: files on disk, pairs, augmentation and batches."""

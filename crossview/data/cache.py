@@ -1,0 +1,122 @@
+"""A cache of parsed annotation files, so that a second start only looks at file times.
+
+One file a data root, outside of it. It holds what the files say (see `table.py`), so it does not depend on settings.
+A view is parsed again when the modification time or the size of its annotation or its image has changed. A cache that
+cannot be read is made anew, one that cannot be written is done without; both are said in a notice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from crossview.data.table import OBJECT, VIEW, Table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+VERSION: Final = 1
+"""Counts changes of the format or of the parser: older caches are not looked at."""
+
+# A file can change twice within one tick of the file system's clock (up to 10 ms) and keep its time and size, so views
+# that were changed just before they were read are not kept.
+_TICK_NS: Final = 50_000_000
+_UNREADABLE: Final = (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+def default_cache_dir() -> Path:
+    """$CROSSVIEW_CACHE, else $XDG_CACHE_HOME/crossview, else ~/.cache/crossview."""
+    if own := os.environ.get("CROSSVIEW_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "crossview"
+
+
+class AnnotationCache:
+    """The cache of one data root."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        """Name the cache; nothing is read yet.
+
+        Args:
+            root: The data root.
+            folder: Where caches are kept.
+        """
+        digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+        self.path = folder / f"voc-v{VERSION}-{digest}.npz"
+
+    def load(self, notices: list[str]) -> Table:
+        """The cached views; none if there is no usable cache.
+
+        Args:
+            notices: Takes a line if the cache is there and cannot be used.
+        """
+        try:
+            with np.load(self.path, allow_pickle=False) as stored:
+                return _checked(stored["texts"], stored["views"], stored["objects"])
+        except FileNotFoundError:
+            return Table.empty()
+        except _UNREADABLE as error:
+            notices.append(f"the annotation cache {self.path} cannot be used ({error}): annotations are parsed again")
+            return Table.empty()
+
+    def save(self, table: Table, notices: list[str]) -> None:
+        """Replace the cache at once, so that nobody ever sees half of it.
+
+        Args:
+            table: What to keep.
+            notices: Takes a line if the cache cannot be written.
+        """
+        newest = table.views["stamp"][:, (0, 2)].max(axis=1)
+        settled = table.take(np.flatnonzero(np.abs(newest - time.time_ns()) > _TICK_NS).tolist())
+        texts = np.frombuffer(json.dumps({"keys": settled.keys, "names": settled.names}).encode(), np.uint8)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=f".{self.path.stem}-", delete=False) as file:
+                try:
+                    np.savez(file, texts=texts, views=settled.views, objects=settled.objects)
+                    file.close()
+                    Path(file.name).replace(self.path)
+                except BaseException:
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
+        except OSError as error:
+            notices.append(
+                f"the annotation cache {self.path} cannot be written ({error.strerror or error}): "
+                "annotations will be parsed again at the next start; set cache_dir to a writable folder"
+            )
+
+
+def merged(old: Table, fresh: Table) -> Table:
+    """The cache after a read: fresh views replace old ones, and views whose files are gone are left out."""
+    replaced = set(fresh.keys)
+    kept = [row for row, key in enumerate(old.keys) if key not in replaced and os.path.exists(key[0])]  # noqa: PTH110
+    return old.take(kept).join(fresh)
+
+
+def _checked(texts: NDArray[np.uint8], views: NDArray[np.void], objects: NDArray[np.void]) -> Table:
+    """A table whose parts fit each other.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    content = json.loads(texts.tobytes())
+    keys = [(str(annotation), str(image)) for annotation, image in content["keys"]]
+    names = [str(name) for name in content["names"]]
+    if views.dtype != VIEW or objects.dtype != OBJECT:
+        raise ValueError("other columns than expected")
+    counts = views["objects"]
+    if len(keys) != len(views) or (counts < 0).any() or counts.sum() != len(objects):
+        raise ValueError("other numbers of views and objects than expected")
+    if len(objects) and (objects["name"].min() < 0 or objects["name"].max() >= len(names)):
+        raise ValueError("a class that is not in its vocabulary")
+    return Table(keys, views, objects, names)
