@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crossview.detector.backbone import Backbone
 from crossview.detector.preprocessing import SCRATCH, ChannelOrder, Preprocessing, Triple
 from crossview.detector.weights import load_vgg_weights
 
@@ -35,7 +36,7 @@ class VGGFeatures(NamedTuple):
     fc7: Tensor
 
 
-class VGG16(nn.Module):
+class VGG16(Backbone):
     """VGG16 up to conv5_3 with pool5 of stride 1, a dilated fc6 and fc7 as convolutions.
 
     Pools round up, as Caffe and Keras ("same") do: an edge of 75 becomes 38.

@@ -1,1 +1,1 @@
-"""The two-view network: placing, identity, targets and losses. Builds on the geometry and the detector."""
+"""Two views of the same objects: projection between them, its learned correction, its losses."""

@@ -1,8 +1,8 @@
 """Where the detections of one view are in the other.
 
 Convention:
-    Row d belongs to detection d of the view it was seen in; boxes are ``xyxy`` pixels of the other view's network image and
-    may cross the seam. For views in the order (1, 2), index 0 is ``1_to_2`` and index 1 is ``2_to_1``.
+    Row d belongs to detection d of the view it was seen in; boxes are ``xyxy`` pixels of the other view's network image
+    and may cross the seam. For views in the order (1, 2), index 0 is ``1_to_2`` and index 1 is ``2_to_1``.
 """
 
 from typing import NamedTuple

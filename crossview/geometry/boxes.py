@@ -1,0 +1,111 @@
+"""Boxes: formats, offsets, overlap, all aware of the panorama's seam.
+
+Convention:
+    ``xyxy`` corners are continuous pixels, half-open, no "+1": width = xmax - xmin.
+    ``cxcywh`` is centre and size.
+    ``period`` is the number of pixels in 360 degrees, broadcast over the batch; None means an ordinary image. With a
+    period, differences of x go the short way around, and a box that crosses the seam has xmax > period or xmin < 0.
+    Offsets are those of SSD (Liu et al. 2016, section 2.2), the variances divided out:
+    ``((cx - rx) / rw / v0, (cy - ry) / rh / v1, log(w / rw) / v2, log(h / rh) / v3)`` for a reference box
+    (rx, ry, rw, rh).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+MAX_LOG_SCALE = 4.135  # log(1000 / 16): a decoded side is at most 62.5 times its reference's, so that exp stays finite
+
+
+def to_centers(boxes: Tensor) -> Tensor:
+    """``cxcywh`` of ``xyxy`` boxes (..., 4)."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return torch.cat(((low + high) / 2, high - low), dim=-1)
+
+
+def to_corners(boxes: Tensor) -> Tensor:
+    """``xyxy`` of ``cxcywh`` boxes (..., 4)."""
+    center, half = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat((center - half, center + half), dim=-1)
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Areas (...) of ``xyxy`` boxes (..., 4) in square pixels; zero for boxes turned inside out."""
+    size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
+    return size[..., 0] * size[..., 1]
+
+
+def wrap_difference(difference: Tensor, period: Tensor | float | None) -> Tensor:
+    """A difference of x (...) the short way around, in [-period/2, period/2]; unchanged without a period.
+
+    Rounding may reach either end, which are the same difference.
+    """
+    if period is None:
+        return difference
+    half = 0.5 * period
+    return torch.remainder(difference + half, period) - half
+
+
+def _overlap(low_1: Tensor, high_1: Tensor, low_2: Tensor, high_2: Tensor) -> Tensor:
+    return (torch.minimum(high_1, high_2) - torch.maximum(low_1, low_2)).clamp(min=0)
+
+
+def _overlap_around(low_1: Tensor, high_1: Tensor, low_2: Tensor, high_2: Tensor, period: Tensor | float) -> Tensor:
+    length_1, length_2 = high_1 - low_1, high_2 - low_2
+    reach = (length_1 + length_2) / 2
+    between = wrap_difference((low_1 + high_1) / 2 - (low_2 + high_2) / 2, period).abs()
+    # Boxes that are together longer than the way around may meet on its far side as well.
+    both_sides = (reach - between).clamp(min=0) + (reach + between - period).clamp(min=0)
+    return torch.minimum(both_sides, torch.minimum(length_1, length_2)).clamp(min=0)
+
+
+def iou(boxes_1: Tensor, boxes_2: Tensor, period: Tensor | float | None = None) -> Tensor:
+    """Intersection over union (...) of boxes (..., 4) with boxes (..., 4), broadcast; 0 where both are empty.
+
+    Args:
+        boxes_1: (..., 4) ``xyxy``.
+        boxes_2: (..., 4) ``xyxy``, broadcastable with ``boxes_1``.
+        period: pixels in 360 degrees, broadcastable with the result, or None.
+    """
+    x1, y1, x2, y2 = boxes_1.unbind(-1)
+    u1, v1, u2, v2 = boxes_2.unbind(-1)
+    across = _overlap(x1, x2, u1, u2) if period is None else _overlap_around(x1, x2, u1, u2, period)
+    shared = across * _overlap(y1, y2, v1, v2)
+    union = area(boxes_1) + area(boxes_2) - shared
+    return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def pairwise_iou(boxes_1: Tensor, boxes_2: Tensor, period: Tensor | float | None = None) -> Tensor:
+    """Overlap (..., M, N) of every box of (..., M, 4) with every box of (..., N, 4).
+
+    Args:
+        boxes_1: (..., M, 4) ``xyxy``.
+        boxes_2: (..., N, 4) ``xyxy``.
+        period: (...) pixels in 360 degrees, a number, or None.
+    """
+    if isinstance(period, Tensor):
+        period = period[..., None, None]
+    return iou(boxes_1.unsqueeze(-2), boxes_2.unsqueeze(-3), period)
+
+
+def encode(
+    boxes: Tensor, references: Tensor, variances: Sequence[float], period: Tensor | float | None = None
+) -> Tensor:
+    """SSD offsets (..., 4) of boxes with regard to reference boxes, both ``cxcywh`` (..., 4) with positive sizes."""
+    shift = boxes[..., :2] - references[..., :2]
+    across = wrap_difference(shift[..., 0], period)
+    center = torch.stack((across, shift[..., 1]), dim=-1) / references[..., 2:]
+    size = torch.log(boxes[..., 2:] / references[..., 2:])
+    return torch.cat((center, size), dim=-1) / boxes.new_tensor(variances)
+
+
+def decode(offsets: Tensor, references: Tensor, variances: Sequence[float]) -> Tensor:
+    """Boxes ``cxcywh`` (..., 4) from SSD offsets (..., 4) and reference boxes ``cxcywh``: the inverse of `encode`.
+
+    Sizes are limited to 62.5 times the reference's, beyond which no gradient flows.
+    """
+    scaled = offsets * offsets.new_tensor(variances)
+    center = references[..., :2] + scaled[..., :2] * references[..., 2:]
+    size = references[..., 2:] * torch.exp(scaled[..., 2:].clamp(max=MAX_LOG_SCALE))
+    return torch.cat((center, size), dim=-1)

@@ -1,0 +1,102 @@
+"""One training run: instantiate what the config names, fit, test the best checkpoint, leave the numbers."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from crossview.callbacks.finite import NonFiniteLossError
+from crossview.data.errors import DataError
+from crossview.module import CrossViewModule
+
+logger = logging.getLogger(__name__)
+
+
+class UserError(Exception):
+    """What went wrong, in words for the person at the command line; the cause is attached."""
+
+
+def train(config: DictConfig, run_dir: Path) -> float | None:
+    """Trains and tests as ``config`` says, and leaves checkpoints, logs, pictures and ``metrics.json`` in ``run_dir``.
+
+    Returns:
+        The best value of the monitored metric, None if it was never measured (as in a ``fast_dev_run``).
+
+    Raises:
+        UserError: the config or the data cannot be used; says which key or file and what to do.
+    """
+    try:
+        return _train(config, run_dir)
+    except (DataError, NonFiniteLossError) as error:
+        raise UserError(str(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(
+            f"{error.__cause__ or error}\n(in the config: {error})" if error.__cause__ else str(error)
+        ) from error
+
+
+def _train(config: DictConfig, run_dir: Path) -> float | None:
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    data: pl.LightningDataModule = instantiate(config.data, _convert_="all")
+    module: CrossViewModule = instantiate(config.model, _recursive_=False, _convert_="all")
+    if config.ckpt is not None:
+        load_weights(module, Path(config.ckpt))
+    callbacks = [instantiate(entry) for entry in config.callbacks.values() if entry is not None]
+    loggers = [instantiate(entry) for entry in config.logger.values() if entry is not None]
+    trainer: pl.Trainer = instantiate(
+        config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run_dir)
+    )
+
+    trainer.fit(module, datamodule=data)
+    best = _best_score(trainer)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if config.test:
+        path = _best_checkpoint(trainer)
+        trainer.test(module, datamodule=data, ckpt_path=path, weights_only=path is not None or None)
+        metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if trainer.is_global_zero:
+        write_metrics(run_dir / "metrics.json", metrics)
+        logger.info("Run folder: %s", run_dir)
+    return best
+
+
+def load_weights(module: CrossViewModule, path: Path) -> None:
+    """Puts the network weights of a checkpoint into ``module``.
+
+    Raises:
+        UserError: there is no such file, or it is not a checkpoint of this network.
+    """
+    if not path.is_file():
+        raise UserError(f"ckpt: found no file {path}; expected a checkpoint such as RUN_FOLDER/checkpoints/best.ckpt")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        module.load_state_dict(state)
+    except (RuntimeError, KeyError, OSError, EOFError, ValueError, ImportError) as error:
+        raise UserError(f"ckpt: {path} does not fit this network: {error}") from error
+
+
+def _best_checkpoint(trainer: pl.Trainer) -> str | None:
+    checkpoint = trainer.checkpoint_callback
+    return str(getattr(checkpoint, "best_model_path", "")) or None
+
+
+def _best_score(trainer: pl.Trainer) -> float | None:
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    return None if score is None else float(score)
+
+
+def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
+    """Writes a flat JSON file of metrics, whole or not at all; a metric that does not exist is null."""
+    plain: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
+    scratch = path.with_suffix(".json.part")
+    scratch.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    scratch.replace(path)

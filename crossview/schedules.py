@@ -1,0 +1,49 @@
+"""Learning-rate schedules. Each is called with the optimizer and the number of optimizer steps of the whole run."""
+
+import math
+from collections.abc import Sequence
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, MultiStepLR, OneCycleLR
+
+
+def constant(optimizer: Optimizer, total_steps: float) -> LRScheduler:
+    """The optimizer's own learning rate throughout."""
+    return ConstantLR(optimizer, factor=1.0)
+
+
+def multi_step(optimizer: Optimizer, total_steps: float, milestones: Sequence[int], gamma: float) -> LRScheduler:
+    """The learning rate times ``gamma`` at each milestone (in epochs, if the schedule's interval is an epoch)."""
+    return MultiStepLR(optimizer, milestones=list(milestones), gamma=gamma)
+
+
+def one_cycle(
+    optimizer: Optimizer, total_steps: float, warmup: float = 0.1, start_factor: float = 0.1, end_factor: float = 0.02
+) -> LRScheduler:
+    """Up to the optimizer's learning rate and down again over the whole run (Smith and Topin 2018, cosine).
+
+    Args:
+        optimizer: its learning rates are the peaks.
+        total_steps: optimizer steps of the run.
+        warmup: share of the run that the rise takes.
+        start_factor: first learning rate as a fraction of the peak.
+        end_factor: last learning rate as a fraction of the peak.
+
+    Raises:
+        ValueError: the run has no known end.
+    """
+    if not math.isfinite(total_steps) or total_steps < 1:
+        raise ValueError(
+            "scheduler=one_cycle needs to know the length of the run: set trainer.max_epochs or trainer.max_steps, "
+            "or choose scheduler=constant"
+        )
+    return OneCycleLR(
+        optimizer,
+        max_lr=[float(group["lr"]) for group in optimizer.param_groups],
+        # One spare step: Lightning steps the schedule after the last optimizer step too.
+        total_steps=int(total_steps) + 1,
+        pct_start=warmup,
+        div_factor=1.0 / start_factor,
+        final_div_factor=start_factor / end_factor,
+        cycle_momentum=False,
+    )
