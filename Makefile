@@ -29,9 +29,7 @@ sample: $(INSTALLED)  ## Render the built-in data set of streets into SAMPLE (ou
 	$(VENV_PYTHON) -m crossview.data.streets out="$(SAMPLE)" $(ARGS)
 
 # Two threads: tests work on small tensors, for which a thread per core costs more than it gains.
-# albumentations asks the network for a newer release when it is imported, unless told not to.
 test: export OMP_NUM_THREADS ?= 2
-test: export NO_ALBUMENTATIONS_UPDATE ?= 1
 test: $(INSTALLED)  ## Run the tests; pytest arguments in ARGS, e.g. ARGS="-k camera -x"
 	$(VENV_PYTHON) -m pytest $(ARGS)
 
