@@ -1,0 +1,118 @@
+"""What a batch of pairs is made of: the types that the data set hands to the network.
+
+Convention:
+    B pairs, 2 views, G objects (padded), H x W network pixels. Images are RGB. Boxes are ``xyxy``, continuous
+    pixels of the network image; a box of a whole panorama may cross the seam (xmax > W). Metres are east and north
+    in the pair's frame, whose origin is view 1's camera. The images lie in memory pixel by pixel (B, 2, H, W, 3)
+    and are shown as (B, 2, 3, H, W), so that ``images.flatten(0, 1)`` is a ``channels_last`` batch without a copy.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crossview.geometry.camera import Camera
+
+
+class Objects(NamedTuple):
+    """Annotated objects of one view (G, ...), or padded to the largest G of a batch with leading shape (B, 2).
+
+    Attributes:
+        boxes: (..., G, 4) float32 ``xyxy`` pixels; zeros on padding.
+        labels: (..., G) int64 from 1 in order of the class names; 0 on padding.
+        ids: (..., G) int64, meaningless where ``has_id`` is False.
+        has_id: (..., G) bool.
+        difficult: (..., G) bool.
+        present: (..., G) bool, False on padding.
+        location: (..., G, 2) float32 metres east and north, zeros where ``has_location`` is False.
+        has_location: (..., G) bool.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    ids: Tensor
+    has_id: Tensor
+    difficult: Tensor
+    present: Tensor
+    location: Tensor
+    has_location: Tensor
+
+
+class PairSample(NamedTuple):
+    """One pair of views.
+
+    Attributes:
+        images: (2, 3, H, W) uint8 RGB.
+        objects: those of view 1 and of view 2, not padded.
+        cameras: float32, leading shape (2,).
+        view_index: (2,) int64, numbers of the views in their data set.
+        pair_index: number of the pair in its data set.
+        names: the names of the two views.
+    """
+
+    images: Tensor
+    objects: tuple[Objects, Objects]
+    cameras: Camera
+    view_index: Tensor
+    pair_index: int
+    names: tuple[str, str]
+
+
+class PairBatch(NamedTuple):
+    """A batch of pairs.
+
+    Attributes:
+        images: (B, 2, 3, H, W) uint8 RGB.
+        objects: leading shape (B, 2), padded to the largest number of objects of a view, at least 1.
+        cameras: float32, leading shape (B, 2).
+        view_index: (B, 2) int64, numbers of the views in their data set.
+        pair_index: (B,) int64, numbers of the pairs in their data set.
+        names: the names of the two views of every pair.
+    """
+
+    images: Tensor
+    objects: Objects
+    cameras: Camera
+    view_index: Tensor
+    pair_index: Tensor
+    names: list[tuple[str, str]]
+
+
+def collate(samples: Sequence[PairSample]) -> PairBatch:
+    """Joins samples into a batch; objects are padded to the batch's largest number of a view, at least 1."""
+    pixels = torch.stack([sample.images.permute(0, 2, 3, 1) for sample in samples])
+    return PairBatch(
+        images=pixels.permute(0, 1, 4, 2, 3),
+        objects=_pad([view for sample in samples for view in sample.objects]),
+        cameras=Camera(*(torch.stack(field) for field in zip(*(sample.cameras for sample in samples), strict=True))),
+        view_index=torch.stack([sample.view_index for sample in samples]),
+        pair_index=torch.tensor([sample.pair_index for sample in samples]),
+        names=[sample.names for sample in samples],
+    )
+
+
+def _pad(views: Sequence[Objects]) -> Objects:
+    """Objects of 2B views as one, with leading shape (B, 2)."""
+    slots = max(1, *(len(view.labels) for view in views))
+    padded = []
+    for fields in zip(*views, strict=True):
+        rows = fields[0].new_zeros((len(views), slots, *fields[0].shape[1:]))
+        for row, field in zip(rows, fields, strict=True):
+            row[: len(field)] = field
+        padded.append(rows.unflatten(0, (-1, 2)))
+    return Objects(*padded)
+
+
+def select_pair(batch: PairBatch, number: int) -> PairBatch:
+    """The batch of one that holds pair ``number`` of ``batch``."""
+    rows = slice(number, number + 1)
+    return PairBatch(
+        images=batch.images[rows],
+        objects=Objects(*(field[rows] for field in batch.objects)),
+        cameras=Camera(*(field[rows] for field in batch.cameras)),
+        view_index=batch.view_index[rows],
+        pair_index=batch.pair_index[rows],
+        names=batch.names[rows],
+    )
