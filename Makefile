@@ -18,8 +18,8 @@ setup: $(INSTALLED)  ## Install everything into VENV, once (about 3 GB to downlo
 	@echo "$(VENV) is ready"
 
 # The stamp is written last: an install that was interrupted is taken up again by the next make.
-$(INSTALLED): requirements.lock pyproject.toml scripts/setup.sh
-	@sh scripts/setup.sh "$(VENV)"
+$(INSTALLED): requirements.lock pyproject.toml .ci/setup.sh
+	@sh .ci/setup.sh "$(VENV)"
 	@touch $@
 
 train: $(INSTALLED)  ## Train and test the dual SSD300; config overrides in ARGS, e.g. ARGS="data.root=DIR seed=1"

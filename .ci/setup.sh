@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what requirements.lock pins, and this package, into a virtual environment. Called by `make setup`.
-# Usage: sh scripts/setup.sh VENV            $PYTHON: the interpreter to use.
+# Usage: sh .ci/setup.sh VENV            $PYTHON: the interpreter to use.
 set -eu
 
 venv=$1
