@@ -1,0 +1,89 @@
+"""The built-in sample: the data set of the default settings, rendered once and kept in the user's cache."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import crossview
+from crossview.data.streets.settings import StreetSettings
+
+
+def default_cache_dir() -> Path:
+    """``CROSSVIEW_CACHE`` if set, else ``$XDG_CACHE_HOME/crossview``, else ``~/.cache/crossview``."""
+    chosen = os.environ.get("CROSSVIEW_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser().absolute() if base else Path.home() / ".cache") / "crossview"
+
+
+def ensure_sample(cache_dir: Path | None = None, settings: StreetSettings | None = None) -> Path:
+    """The folder of the rendered sample; renders it (about a minute, with a progress bar) unless it is there.
+
+    Safe when several processes ask at once: one renders, the others wait for it.
+
+    Args:
+        cache_dir: Where samples are kept; None: `default_cache_dir`.
+        settings: What to render; None: the defaults. Another folder for all other settings.
+
+    Raises:
+        RuntimeError: the rendering failed; its message stands above on standard error.
+    """
+    settings = settings or StreetSettings()
+    cache = (cache_dir or default_cache_dir()).expanduser().absolute()
+    target = cache / f"streets-{settings.digest()}"
+    if target.is_dir():
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    with _lock(cache / f".streets-{settings.digest()}.lock"):
+        # Whoever held the lock before has most likely rendered it; the folder appears by one rename, so it is complete.
+        if not target.is_dir():
+            print(
+                f"Rendering the built-in sample of {settings.streets} streets, once, into {target}",
+                file=sys.stderr,
+                flush=True,
+            )
+            _render(target, settings)
+    return target
+
+
+def _render(target: Path, settings: StreetSettings) -> None:
+    """Renders in a fresh process: its workers need not import what the caller has loaded, and no script needs a main guard."""
+    overrides = [f"{key}={_quoted(value)}" for key, value in {"out": str(target), **asdict(settings)}.items()]
+    source = str(Path(crossview.__file__).resolve().parent.parent)
+    path = os.pathsep.join(entry for entry in (source, os.environ.get("PYTHONPATH", "")) if entry)
+    command = [sys.executable, "-m", "crossview.data.streets", *overrides]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, check=False)
+    if not target.is_dir():
+        raise RuntimeError(
+            f"rendering the built-in sample into {target} ended with exit code {done.returncode}; its message stands above. "
+            "Set CROSSVIEW_CACHE to a folder with 300 MB of free space, or data.root to a data set of your own"
+        )
+
+
+def _quoted(value: object) -> str:
+    """A value in Hydra's override grammar."""
+    if not isinstance(value, str):
+        return str(value)
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'") if value.endswith("\\") or "'" in value else value
+    return f"'{escaped}'"
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Holds a file lock that the system releases even when its holder dies.
+
+    Without locks in the system (Windows) nothing is held: then several may render, and the last rename fails or the first one wins.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

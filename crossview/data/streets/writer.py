@@ -1,0 +1,141 @@
+"""The files of a rendered data set: pictures, VOC annotations and lists of pairs, in the Pasadena layout."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crossview.data.streets.annotate import Annotation
+from crossview.data.streets.canvas import Canvas
+from crossview.data.streets.settings import StreetSettings
+from crossview.data.streets.trees import Tree
+from crossview.geometry.frames import to_latlng
+
+IMAGES = "Images"
+ANNOTATIONS = "VOC/Pasadena/Annotations_Multi"
+PAIRS = "VOC/Pasadena/ImageSets/Main/reid_neu"
+FEW = {"train": 4, "val": 2, "test": 2}
+IDS_PER_STREET = 10_000
+STREETS_A_ROW = 8
+BLOCK_M = 420.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """The written pose of a view: latitude and longitude in degrees, yaw in radians; with noise if the settings ask for it."""
+
+    latlng: NDArray[np.float64]
+    yaw: float
+
+
+def view_name(street: int, number: int) -> str:
+    """Name of a view, the stem of its files."""
+    return f"street{street:03d}_{number:02d}"
+
+
+def street_origin(settings: StreetSettings, street: int) -> NDArray[np.float64]:
+    """Latitude and longitude (2,) of the origin of a street's local frame: streets lie on a grid."""
+    row, column = divmod(street, STREETS_A_ROW)
+    offset = np.array((column - (STREETS_A_ROW - 1) / 2, row), dtype=np.float64) * BLOCK_M
+    return to_latlng(offset, (settings.latitude, settings.longitude))
+
+
+def written_pose(settings: StreetSettings, street: int, number: int, camera: NDArray[np.float64]) -> Pose:
+    """The pose to write for a true camera (east, north, bearing); its noise has its own seed, so pictures never change with it."""
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, street, 2000 + number]))
+    place = camera[:2] + settings.gps_sigma_m * rng.standard_normal(2)
+    yaw = camera[2] + np.radians(settings.yaw_sigma_deg) * rng.standard_normal()
+    return Pose(to_latlng(place, street_origin(settings, street)), float(yaw % (2 * np.pi)))
+
+
+def write_view(
+    settings: StreetSettings,
+    root: Path,
+    street: int,
+    number: int,
+    canvas: Canvas,
+    pose: Pose,
+    trees: Sequence[Tree],
+    annotations: Sequence[Annotation],
+) -> None:
+    """Writes one picture and its annotation."""
+    name = view_name(street, number)
+    done, data = cv2.imencode(".jpg", canvas.image, [cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality])
+    if not done:
+        raise OSError(f"OpenCV could not encode {name}.jpg at {canvas.image.shape[1]}x{canvas.image.shape[0]}")
+    (root / IMAGES / f"{name}.jpg").write_bytes(data.tobytes())
+    feet = {tree.number: to_latlng(tree.foot.astype(np.float64), street_origin(settings, street)) for tree in trees}
+    tree = _annotation_xml(settings, name, street, pose, annotations, feet)
+    ElementTree.indent(tree)
+    tree.write(root / ANNOTATIONS / f"{name}.xml", encoding="utf-8")
+
+
+def _annotation_xml(
+    settings: StreetSettings,
+    name: str,
+    street: int,
+    pose: Pose,
+    annotations: Sequence[Annotation],
+    feet: dict[int, NDArray[np.float64]],
+) -> "ElementTree.ElementTree[ElementTree.Element]":
+    root = ElementTree.Element("annotation")
+    _leaf(root, "filename", f"{name}.jpg")
+    size = ElementTree.SubElement(root, "size")
+    for tag, value in (("width", settings.width), ("height", settings.height), ("depth", 3)):
+        _leaf(size, tag, str(value))
+    _leaf(root, "panocoords", _degrees(pose.latlng))
+    _leaf(root, "yaw", f"{pose.yaw:.12f}")
+    for annotation in annotations:
+        item = ElementTree.SubElement(root, "object")
+        _leaf(item, "name", settings.class_name)
+        _leaf(item, "pose", "Unspecified")
+        _leaf(item, "truncated", str(int(annotation.truncated)))
+        _leaf(item, "difficult", str(int(annotation.difficult)))
+        xmin, ymin, xmax, ymax = annotation.box
+        box = ElementTree.SubElement(item, "bndbox")
+        # VOC counts pixels from 1 and includes the last: only the first corner moves.
+        for tag, pixel in (("xmin", xmin + 1), ("ymin", ymin + 1), ("xmax", xmax), ("ymax", ymax)):
+            _leaf(box, tag, str(pixel))
+        _leaf(item, "ID", str(street * IDS_PER_STREET + annotation.tree))
+        _leaf(item, "location", _degrees(feet[annotation.tree]))
+    return ElementTree.ElementTree(root)
+
+
+def _leaf(parent: ElementTree.Element, tag: str, text: str) -> None:
+    ElementTree.SubElement(parent, tag).text = text
+
+
+def _degrees(latlng: NDArray[np.float64]) -> str:
+    return f"{latlng[0]:.10f},{latlng[1]:.10f}"
+
+
+def split_streets(settings: StreetSettings) -> dict[str, list[int]]:
+    """Streets of train, val and test: a random partition."""
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 3000, 7]))
+    order = [int(street) for street in rng.permutation(settings.streets)]
+    train, val, _ = settings.split_sizes()
+    parts = {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
+    return {split: sorted(streets) for split, streets in parts.items()}
+
+
+def write_pairs(settings: StreetSettings, root: Path) -> None:
+    """Writes the lists of pairs: consecutive views of the streets of every split, and the few of each."""
+    for split, streets in split_streets(settings).items():
+        pairs = [
+            f"{view_name(street, number)} {view_name(street, number + 1)}"
+            for street in streets
+            for number in range(settings.panoramas_per_street - 1)
+        ]
+        few = pairs[1 : 1 + FEW[split]]
+        for name, lines in ((split, pairs), (f"{split}_few", few)):
+            (root / PAIRS / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def make_folders(root: Path) -> None:
+    """Makes the folders of a data set."""
+    for folder in (IMAGES, ANNOTATIONS, PAIRS):
+        (root / folder).mkdir(parents=True, exist_ok=True)
