@@ -12,8 +12,7 @@ import json
 import os
 import tempfile
 import time
-import zipfile
-import zlib
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,15 +29,18 @@ VERSION: Final = 1
 # A file can change twice within one tick of the file system's clock (up to 10 ms) and keep its time and size, so views
 # that were changed just before they were read are not kept.
 _TICK_NS: Final = 50_000_000
-_UNREADABLE: Final = (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def default_cache_dir() -> Path:
     """$CROSSVIEW_CACHE, else $XDG_CACHE_HOME/crossview, else ~/.cache/crossview."""
     if own := os.environ.get("CROSSVIEW_CACHE"):
         return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "crossview"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "crossview"
+    try:
+        return Path.home() / ".cache" / "crossview"
+    except RuntimeError:  # a user without a home, as in containers
+        return Path(tempfile.gettempdir()) / "crossview"
 
 
 class AnnotationCache:
@@ -61,11 +63,13 @@ class AnnotationCache:
             notices: Takes a line if the cache is there and cannot be used.
         """
         try:
-            with np.load(self.path, allow_pickle=False) as stored:
+            # Opened here, because np.load leaves a file open that is no archive.
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return _checked(stored["texts"], stored["views"], stored["objects"])
         except FileNotFoundError:
             return Table.empty()
-        except _UNREADABLE as error:
+        except Exception as error:
+            # Damaged archives fail in a dozen ways, and no way of them may stop a run that only needs to parse again.
             notices.append(f"the annotation cache {self.path} cannot be used ({error}): annotations are parsed again")
             return Table.empty()
 
@@ -81,14 +85,13 @@ class AnnotationCache:
         texts = np.frombuffer(json.dumps({"keys": settled.keys, "names": settled.names}).encode(), np.uint8)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=f".{self.path.stem}-", delete=False) as file:
-                try:
+            part = self.path.with_name(f".{self.path.stem}-{uuid.uuid4().hex}.part")
+            try:
+                with part.open("xb") as file:
                     np.savez(file, texts=texts, views=settled.views, objects=settled.objects)
-                    file.close()
-                    Path(file.name).replace(self.path)
-                except BaseException:
-                    Path(file.name).unlink(missing_ok=True)
-                    raise
+                part.replace(self.path)
+            finally:
+                part.unlink(missing_ok=True)
         except OSError as error:
             notices.append(
                 f"the annotation cache {self.path} cannot be written ({error.strerror or error}): "

@@ -33,13 +33,13 @@ class ClassFilter:
 
     Attributes:
         class_names: The foreground classes, in the order of their labels.
-        include: The classes to read; None reads all of `class_names`.
+        include: The classes to read; all of `class_names` if empty.
         exclude: Classes not to read; they need not be in `class_names`.
         unknown: What to do with an object of any other class.
     """
 
     class_names: tuple[str, ...]
-    include: tuple[str, ...] | None
+    include: tuple[str, ...]
     exclude: tuple[str, ...]
     unknown: UnknownPolicy
 
@@ -56,7 +56,7 @@ class ClassFilter:
             raise DataError(f"class_names has {', '.join(repeated)} more than once; list every class once")
         if any(name.lower() == "background" for name in names):
             raise DataError("class_names has 'background'; list foreground classes only, background is added by itself")
-        if self.include is not None and (others := [name for name in self.include if name not in names]):
+        if others := [name for name in self.include if name not in names]:
             raise DataError(
                 f"include_classes has {', '.join(others)}; expected only names of class_names: {_list(names)}"
             )
@@ -82,7 +82,7 @@ class ClassFilter:
         """Label of a class name, or why it has none."""
         if not name:
             return _NAMELESS
-        if name in self.exclude or (self.include is not None and name not in self.include):
+        if name in self.exclude or (self.include and name not in self.include):
             return _DROPPED
         return self.class_names.index(name) + 1 if name in self.class_names else _UNKNOWN
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,14 +41,33 @@ class Source(NamedTuple):
     annotations: Folders
 
 
-class Layout(NamedTuple):
-    """Where things are; folders are relative to the root, one value or a list."""
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things are; folders are relative to the root."""
 
     root: Path
-    image_dirs: Sequence[str]
-    annotation_dirs: Sequence[str]
-    image_set_dirs: Sequence[str]
-    image_suffixes: Sequence[str]
+    image_dirs: tuple[str, ...]
+    annotation_dirs: tuple[str, ...]
+    image_set_dirs: tuple[str, ...]
+    image_suffixes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse settings that mean nothing.
+
+        Raises:
+            DataError: If a list is empty, the numbers of folders do not fit, or a suffix has no dot.
+        """
+        count = len(self.image_set_dirs)
+        for key in ("image_dirs", "annotation_dirs", "image_set_dirs", "image_suffixes"):
+            if not getattr(self, key):
+                raise DataError(f"{key} is empty; give at least one")
+        for key in ("image_dirs", "annotation_dirs"):
+            if count > 1 and len(getattr(self, key)) not in (1, count):
+                raise DataError(
+                    f"{key} has {len(getattr(self, key))} folders for {count} image_set_dirs; give 1 or {count}"
+                )
+        if wrong := [suffix for suffix in self.image_suffixes if not suffix.startswith(".")]:
+            raise DataError(f"image_suffixes has {', '.join(wrong)}; expected suffixes with a dot, such as .jpg")
 
 
 def as_tuple(value: OneOrMore) -> tuple[str, ...]:
@@ -67,10 +87,13 @@ def find_sources(layout: Layout) -> list[Source]:
     Raises:
         DataError: If a folder is missing (saying what is there instead), or if the lists do not fit each other.
     """
-    _check_folder("root", layout.root)
-    sets = [_check_folder("image_set_dirs", layout.root / name) for name in layout.image_set_dirs]
-    images = _share("image_dirs", layout.root, layout.image_dirs, layout.image_suffixes, len(sets))
-    annotations = _share("annotation_dirs", layout.root, layout.annotation_dirs, (".xml",), len(sets))
+    try:
+        _check_folder("root", layout.root)
+        sets = [_check_folder("image_set_dirs", layout.root / name) for name in layout.image_set_dirs]
+        images = _share("image_dirs", layout.root, layout.image_dirs, layout.image_suffixes, len(sets))
+        annotations = _share("annotation_dirs", layout.root, layout.annotation_dirs, (".xml",), len(sets))
+    except OSError as error:
+        raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror or error})") from error
     return [Source(*parts) for parts in zip(sets, images, annotations, strict=True)]
 
 
@@ -118,8 +141,6 @@ def _only(what: str, name: str, place: str, folders: Folders, pattern: str, prob
 
 def _share(key: str, root: Path, names: Sequence[str], suffixes: Sequence[str], count: int) -> list[Folders]:
     """The configured folders of one kind, distributed over the sources."""
-    if count > 1 and len(names) not in (1, count):
-        raise DataError(f"{key}: found {len(names)} folders for {count} image_set_dirs; give 1 or {count}")
     folders = [_check_folder(key, root / name) for name in names]
     indices = [_index(folder, suffixes) for folder in folders]
     if count == 1:

@@ -94,6 +94,8 @@ def annotate(table: Table, faults: Mapping[int, Fault], policies: Policies, repo
     kept = labels > 0
     if policies.exclude_truncated:
         kept &= ~table.objects["truncated"]
+    if len(kept) and not kept.any():
+        report.notices.append(f"the settings leave out all {len(kept)} objects; check include_classes, exclude_classes")
     for item, fault in faults.items():
         if kept[item]:
             report.problems.add(fault.kind, f"{table.source(item)}:{fault.line}: {fault.found}")

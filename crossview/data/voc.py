@@ -64,7 +64,7 @@ class PairedVocReader:
         annotation_dirs: Annotation folders below the root.
         image_set_dirs: Image-set folders below the root.
         image_suffixes: Suffixes of images, in any case; the first that exists is taken.
-        include_classes: Classes to read; all of `class_names` if not given.
+        include_classes: Classes to read; all of `class_names` if none is given.
         exclude_classes: Classes to leave out; they need not be in `class_names`. Labels do not change.
         unknown_class: Objects of any other class are an error ("raise") or left out with a notice ("ignore").
         exclude_truncated: Leave out objects that are marked as truncated.
@@ -96,7 +96,7 @@ class PairedVocReader:
         image_set_dirs: OneOrMore = "VOC/Pasadena/ImageSets/Main/reid_neu",
         image_suffixes: Sequence[str] = (".jpg", ".jpeg", ".png"),
         include_classes: Sequence[str] | None = None,
-        exclude_classes: Sequence[str] = (),
+        exclude_classes: Sequence[str] | None = None,
         unknown_class: UnknownPolicy = "raise",
         exclude_truncated: bool = False,
         location_order: LocationOrder = "auto",
@@ -119,8 +119,8 @@ class PairedVocReader:
         self._policies = Policies(
             classes=ClassFilter(
                 as_tuple(class_names),
-                None if include_classes is None else as_tuple(include_classes),
-                as_tuple(exclude_classes),
+                as_tuple(include_classes or ()),
+                as_tuple(exclude_classes or ()),
                 unknown_class,
             ),
             exclude_truncated=exclude_truncated,
@@ -192,7 +192,11 @@ class PairedVocReader:
         changed: list[FileKey] = []
         stamps: list[FileStamp] = []
         for key in keys:
-            stamp = file_stamp(key)
+            try:
+                stamp = file_stamp(key)
+            except DataError as error:
+                report.problems.add("a file that cannot be read", str(error))
+                continue
             row = rows.get(key)
             if row is not None and list(stamp) == old_stamps[row]:
                 known.append(row)
@@ -203,7 +207,7 @@ class PairedVocReader:
         if not changed:
             return hits, {}
         parsed = parse_views(changed, stamps, report, workers=self._workers, progress=self._progress)
-        if self._cache:
+        if self._cache and parsed.sound:
             self._cache.save(merged(cached, parsed.table.take(parsed.sound)), report.notices)
         return hits.join(parsed.table), {len(hits.objects) + item: fault for item, fault in parsed.faults.items()}
 

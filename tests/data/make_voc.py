@@ -29,7 +29,7 @@ CAMERA_HEIGHT_M = 3.0
 class Item:
     """One <object>. `extra` and the None values allow for everything that occurs in the wild."""
 
-    box: tuple[float, float, float, float] = (11, 6, 30, 25)  # as in the file: 1-based, inclusive
+    box: tuple[float | str, ...] = (11, 6, 30, 25)  # as in the file: 1-based, inclusive
     name: str | None = "tree"
     id: int | str | None = None
     location: str | None = None
