@@ -73,7 +73,8 @@ def iou(boxes_1: Tensor, boxes_2: Tensor, period: Tensor | float | None = None) 
     across = _overlap(x1, x2, u1, u2) if period is None else _overlap_around(x1, x2, u1, u2, period)
     shared = across * _overlap(y1, y2, v1, v2)
     union = area(boxes_1) + area(boxes_2) - shared
-    return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
+    # The floor's square, by which the gradient is divided, is still a normal number.
+    return shared / union.clamp(min=torch.finfo(union.dtype).tiny ** 0.5)
 
 
 def pairwise_iou(boxes_1: Tensor, boxes_2: Tensor, period: Tensor | float | None = None) -> Tensor:
