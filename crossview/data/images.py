@@ -137,7 +137,7 @@ def _jpeg_size(file: BinaryIO, path: Path | str) -> tuple[int, int]:
         body = int.from_bytes(length, "big") - 2
         if marker == _SCAN_MARKER:
             break
-        if marker in _FRAME_MARKERS and size is None:
+        if marker in _FRAME_MARKERS:
             frame = file.read(5)
             body -= len(frame)
             if len(frame) == 5:

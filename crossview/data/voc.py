@@ -60,7 +60,7 @@ class PairedVocReader:
     Args:
         root: The data root.
         class_names: Foreground classes in the order of their labels 1..C.
-        image_dirs: Image folders below the root.
+        image_dirs: Image folders below the root, or absolute.
         annotation_dirs: Annotation folders below the root.
         image_set_dirs: Image-set folders below the root.
         image_suffixes: Suffixes of images, in any case; the first that exists is taken.

@@ -179,6 +179,15 @@ def test_files_from_the_future_are_cached(root, cache_dir, parsed):
     assert len(parsed) == 4
 
 
+def test_the_cache_does_not_grow_with_changes(root, cache_dir):
+    sizes = set()
+    for step in range(3):
+        age(root, by_ns=step)
+        read(root, cache_dir)
+        sizes.add(next(cache_dir.iterdir()).stat().st_size)
+    assert len(sizes) == 1
+
+
 def test_removed_views_leave_the_cache(root, cache_dir):
     read(root, cache_dir)
     cache = next(cache_dir.iterdir())
@@ -195,9 +204,10 @@ def test_faulty_views_are_not_cached_and_the_others_are(root, cache_dir, parsed)
     with pytest.raises(DataError, match="<ID> is 'x'"):
         read(root, cache_dir)
     parsed.clear()
-    with pytest.raises(DataError, match="<ID> is 'x'"):
+    with pytest.raises(DataError, match="<ID> is 'x'") as caught:
         read(root, cache_dir)
     assert parsed == ["b"]
+    assert f"{root / ANNOTATIONS / 'b.xml'}:5: <ID>" in str(caught.value)
 
 
 def test_roots_do_not_mix(tmp_path, cache_dir, parsed):
