@@ -257,6 +257,14 @@ def test_iou_is_finite_with_finite_gradients(first, second, period):
 
 
 @pytest.mark.parametrize("period", [None, PERIOD])
+@pytest.mark.parametrize("width", [1e-30, 1e-38, 1.4e-45])
+def test_iou_of_boxes_next_to_nothing_has_finite_gradients(width, period):
+    boxes = torch.tensor([-width, 0.0, 0.0, 4.0], requires_grad=True)
+    (gradient,) = torch.autograd.grad(iou(boxes, boxes.detach(), period), boxes)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("period", [None, PERIOD])
 @pytest.mark.parametrize("second", [(300, 0, 10, 10), (50, 0, 0, 0), (40, 10, -10, -10)], ids=["apart", "empty", "out"])
 def test_iou_of_boxes_without_overlap_has_zero_gradients(second, period):
     box_1, box_2 = box(30, 0, 20, 20).requires_grad_(), box(*second).requires_grad_()

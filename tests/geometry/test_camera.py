@@ -179,6 +179,13 @@ def test_straight_below_there_is_no_bearing(east, expected):
     assert torch.stack((*xy, distance, angle)).isfinite().all()
 
 
+@pytest.mark.parametrize("point", [(3e38, 3e38), (1e30, 0.0), (-3e38, 1.0)])
+def test_a_distance_whose_square_overflows_does_not_exist(point):
+    values = horizontal_offset(camera(dtype=torch.float32), torch.tensor(point))
+    assert torch.stack(values[:2]).isfinite().all()
+    assert not values[2]
+
+
 @pytest.mark.parametrize(
     ("angle", "expected"), [(0, 0), (190, -170), (-190, 170), (360, 0), (725, 5), (180, -180), (-180, -180)]
 )

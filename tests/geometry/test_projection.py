@@ -255,6 +255,8 @@ NOWHERE = {
     "wider than 175 degrees": (150, 75, 442, 225),
     "top at the zenith": (225, 0, 375, 225),
     "top past 89 degrees": (225, 1, 375, 225),
+    "far out, where the middle overflows": (3e38, 75, 3.1e38, 225),
+    "all over, where the width overflows": (-3e38, -3e38, 3e38, 225),
 }
 INVALID = list(NOWHERE.values())
 
@@ -267,7 +269,7 @@ def test_boxes_without_a_place(box, dtype):
     placed, valid = project_boxes(camera(dtype=dtype), camera((5.0, 5.0), dtype=dtype), boxes)
     assert not located
     assert not valid
-    assert all(value.isfinite().all() for value in standing)
+    assert all((value.abs() < 1e6).all() for value in standing)  # nothing that overflows later on
     assert_close(placed, torch.tensor(PLACEHOLDER, dtype=dtype))
 
 
@@ -283,14 +285,17 @@ def test_object_straight_below_the_other_camera():
     assert project_boxes(camera(), camera((0.0, 3.01)), double(*BOX))[1]
 
 
-def test_valid_boxes_have_a_size_even_after_rounding():
-    # A tenth of a millimetre, seen from a kilometre: thinner than a step of float32 at x = 300.
-    views = camera(dtype=torch.float32)
-    standing = Standing(torch.tensor([0.0, 1000.0]), *torch.tensor([1e-4, 2.0, 1.0]))
-    boxes, _, valid = view_boxes(views, standing)
+@pytest.mark.parametrize(("width", "height"), [(1e-4, 2.0), (0.5, 1e-5)], ids=["thin", "flat"])
+def test_valid_boxes_have_a_size_even_after_rounding(width, height):
+    # Seen from a kilometre they are smaller than a step of float32 at x = 300, y = 150.
+    foot = torch.tensor([0.0, 1000.0], requires_grad=True)
+    view, unused = camera(dtype=torch.float32), torch.tensor(1.0)
+    boxes, distance, valid = view_boxes(view, Standing(foot, torch.tensor(width), torch.tensor(height), unused))
     assert not valid
     assert_close(boxes, torch.tensor(PLACEHOLDER))
-    assert view_boxes(views, standing._replace(width=torch.tensor(0.5)))[2]
+    (gradient,) = torch.autograd.grad(boxes.sum() + distance, foot)
+    assert (gradient == 0).all()
+    assert view_boxes(view, Standing(foot, torch.tensor(0.5), torch.tensor(2.0), unused))[2]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
