@@ -47,6 +47,7 @@ class PairSample(NamedTuple):
         images: (2, 3, H, W) uint8 RGB.
         objects: those of view 1 and of view 2, not padded.
         cameras: float32, leading shape (2,).
+        panorama_size: (2, 2) int64, width and height in pixels of the two images on disk.
         view_index: (2,) int64, numbers of the views in their data set.
         pair_index: number of the pair in its data set.
         names: the names of the two views.
@@ -55,6 +56,7 @@ class PairSample(NamedTuple):
     images: Tensor
     objects: tuple[Objects, Objects]
     cameras: Camera
+    panorama_size: Tensor
     view_index: Tensor
     pair_index: int
     names: tuple[str, str]
@@ -67,6 +69,7 @@ class PairBatch(NamedTuple):
         images: (B, 2, 3, H, W) uint8 RGB.
         objects: leading shape (B, 2), padded to the largest number of objects of a view, at least 1.
         cameras: float32, leading shape (B, 2).
+        panorama_size: (B, 2, 2) int64, width and height in pixels of the images on disk.
         view_index: (B, 2) int64, numbers of the views in their data set.
         pair_index: (B,) int64, numbers of the pairs in their data set.
         names: the names of the two views of every pair.
@@ -75,6 +78,7 @@ class PairBatch(NamedTuple):
     images: Tensor
     objects: Objects
     cameras: Camera
+    panorama_size: Tensor
     view_index: Tensor
     pair_index: Tensor
     names: list[tuple[str, str]]
@@ -87,6 +91,7 @@ def collate(samples: Sequence[PairSample]) -> PairBatch:
         images=pixels.permute(0, 1, 4, 2, 3),
         objects=_pad([view for sample in samples for view in sample.objects]),
         cameras=Camera(*(torch.stack(field) for field in zip(*(sample.cameras for sample in samples), strict=True))),
+        panorama_size=torch.stack([sample.panorama_size for sample in samples]),
         view_index=torch.stack([sample.view_index for sample in samples]),
         pair_index=torch.tensor([sample.pair_index for sample in samples]),
         names=[sample.names for sample in samples],
@@ -112,6 +117,7 @@ def select_pair(batch: PairBatch, number: int) -> PairBatch:
         images=batch.images[rows],
         objects=Objects(*(field[rows] for field in batch.objects)),
         cameras=Camera(*(field[rows] for field in batch.cameras)),
+        panorama_size=batch.panorama_size[rows],
         view_index=batch.view_index[rows],
         pair_index=batch.pair_index[rows],
         names=batch.names[rows],

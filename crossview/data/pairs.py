@@ -93,6 +93,7 @@ class PairDataset(Dataset[PairSample]):
             images=torch.from_numpy(pixels).permute(0, 3, 1, 2),
             objects=(_objects(first, finished[0]), _objects(second, finished[1])),
             cameras=Camera(*(torch.stack(field).float() for field in cameras)),
+            panorama_size=torch.tensor([[first.width, first.height], [second.width, second.height]]),
             view_index=torch.from_numpy(self.pairs[index].copy()),
             pair_index=index,
             names=(first.view, second.view),
