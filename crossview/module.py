@@ -24,8 +24,8 @@ from crossview.dual.dual_ssd import DualOutput, DualSSD
 from crossview.dual.head import ProjectionHead
 from crossview.dual.placed import PlacedDetections
 from crossview.geometry.camera import period
+from crossview.metrics.average_precision import DetectionAP
 from crossview.metrics.cross_view import CrossViewMetrics
-from crossview.metrics.detection import DetectionAP
 
 Config = Mapping[str, Any]
 
@@ -130,6 +130,7 @@ class CrossViewModule(pl.LightningModule):
         self.log_dict(
             {f"train/loss/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch.pair_index)
         )
+        self.log("train/lr", float(self.trainer.optimizers[0].param_groups[0]["lr"]))
         return total
 
     def _evaluate(self, batch: PairBatch, split: str) -> None:
@@ -145,7 +146,8 @@ class CrossViewModule(pl.LightningModule):
         detections, placed = self.detect(batch, output)
         around = period(batch.cameras)
         self.detection_metrics.update(batch.view_index, detections, batch.objects, around)
-        self.cross_metrics.update(batch.pair_index, detections, placed, batch.objects, around)
+        pixel_scale = batch.panorama_size / batch.panorama_size.new_tensor(batch.images.shape[:-3:-1])
+        self.cross_metrics.update(batch.pair_index, detections, placed, batch.objects, around, pixel_scale)
 
     def _log_metrics(self, split: str) -> None:
         for group, metric in (("detection", self.detection_metrics), ("cross", self.cross_metrics)):

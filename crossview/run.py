@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from crossview.callbacks.finite import NonFiniteLossError
+from crossview.console import quiet_libraries
 from crossview.data.errors import DataError
 from crossview.module import CrossViewModule
 
@@ -25,8 +26,8 @@ class UserError(Exception):
     """What went wrong, in words for the person at the command line; the cause is attached."""
 
 
-def train(config: DictConfig, run_dir: Path) -> float | None:
-    """Trains and tests as ``config`` says, and leaves checkpoints, logs, pictures and ``metrics.json`` in ``run_dir``.
+def train(config: DictConfig) -> float | None:
+    """Trains and tests as ``config`` says; leaves checkpoints, logs, pictures and ``metrics.json`` in its ``run_dir``.
 
     Returns:
         The best value of the monitored metric, None if it was never measured (as in a ``fast_dev_run``).
@@ -35,7 +36,7 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
         UserError: the config or the data cannot be used; says which key or file and what to do.
     """
     try:
-        return _train(config, run_dir)
+        return _train(config, Path(config.run_dir))
     except (DataError, NonFiniteLossError) as error:
         raise UserError(str(error)) from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -45,6 +46,7 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
 
 
 def _train(config: DictConfig, run_dir: Path) -> float | None:
+    quiet_libraries()
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data: pl.LightningDataModule = instantiate(config.data, _convert_="all")
     module: CrossViewModule = instantiate(config.model, _recursive_=False, _convert_="all")

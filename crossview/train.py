@@ -20,7 +20,7 @@ def main(config: DictConfig) -> float | None:
     from crossview.run import UserError, train
 
     try:
-        return train(config, Path(HydraConfig.get().runtime.output_dir))
+        return train(config)
     except UserError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # one failed job must not end the others

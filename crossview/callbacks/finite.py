@@ -36,7 +36,7 @@ class StopOnNonFiniteLoss(pl.Callback):
         found = "; ".join(_diagnose(pl_module, self._batch)) or "in no single pair"
         raise NonFiniteLossError(
             f"the loss is {float(loss)} at step {trainer.global_step}: {found}. "
-            "checkpoints/last.ckpt holds the weights of the last validation. Look at these views and their annotations; "
+            "checkpoints/last.ckpt is from the last validation. Look at these views and their annotations; "
             "if they are fine, lower optimizer.lr or trainer.gradient_clip_val."
         )
 

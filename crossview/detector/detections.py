@@ -1,7 +1,7 @@
 """What the detector says about views, padded to the same number of detections.
 
 Convention:
-    Boxes are ``xyxy`` pixels of the network image and may cross the seam (xmax > period). Labels are 1..C; 0 on padding.
+    Boxes are ``xyxy`` pixels of the network image and may cross the seam (xmax > period). Labels are 1..C, padding 0.
 """
 
 from typing import NamedTuple

@@ -104,9 +104,9 @@ def encode(
 def decode(offsets: Tensor, references: Tensor, variances: Sequence[float]) -> Tensor:
     """Boxes ``cxcywh`` (..., 4) from SSD offsets (..., 4) and reference boxes ``cxcywh``: the inverse of `encode`.
 
-    Sizes are limited to 62.5 times the reference's, beyond which no gradient flows.
+    Sizes stay between a 62.5th and 62.5 times the reference's, beyond which no gradient flows.
     """
     scaled = offsets * offsets.new_tensor(variances)
     center = references[..., :2] + scaled[..., :2] * references[..., 2:]
-    size = references[..., 2:] * torch.exp(scaled[..., 2:].clamp(max=MAX_LOG_SCALE))
+    size = references[..., 2:] * torch.exp(scaled[..., 2:].clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE))
     return torch.cat((center, size), dim=-1)

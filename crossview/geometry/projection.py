@@ -106,7 +106,7 @@ def project_boxes(camera_from: Camera, camera_to: Camera, boxes: Tensor) -> tupl
     """Boxes (..., 4) of one view placed in the other view by geometry alone, and where (...) that is possible.
 
     Source: the construction of Wegner et al., "Cataloging Public Objects Using Aerial and Street-Level Images", CVPR
-    2016, section 3.2 (image to ground and back), extended to whole boxes.
+    2016 (image to ground and back), extended to whole boxes.
     """
     standing, seen = locate_boxes(camera_from, boxes)
     placed, _, visible = view_boxes(camera_to, standing)

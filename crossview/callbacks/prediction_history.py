@@ -1,0 +1,97 @@
+"""How the predictions for a few fixed validation pairs change from epoch to epoch, as pictures in the run folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from crossview.data.batch import PairBatch, collate
+from crossview.detector.detections import ViewDetections
+from crossview.dual.placed import PlacedDetections
+from crossview.geometry.boxes import pairwise_iou
+from crossview.geometry.camera import period
+from crossview.module import CrossViewModule
+from crossview.pictures import Layer, ViewPicture, draw_pair
+
+
+class PredictionHistory(pl.Callback):
+    """After every validation, a picture of each of the first validation pairs."""
+
+    def __init__(self, folder: str, pairs: int = 2, min_score: float = 0.4) -> None:
+        """Takes the settings.
+
+        Args:
+            folder: where the pictures go.
+            pairs: how many pairs are drawn, spread evenly over the validation set.
+            min_score: detections below this score are not drawn.
+        """
+        self.folder = Path(folder)
+        self.pairs = pairs
+        self.min_score = min_score
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the pairs with the network as it is now."""
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        loaders = trainer.val_dataloaders
+        if loaders is None or not isinstance(pl_module, CrossViewModule):
+            return
+        dataset = loaders.dataset
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for index in np.unique(np.linspace(0, len(dataset) - 1, min(self.pairs, len(dataset))).astype(int)):
+            batch = collate([dataset[int(index)]])
+            stem = f"step_{trainer.global_step:06d}_pair_{index:04d}"
+            title = f"epoch {trainer.current_epoch}, step {trainer.global_step}, scores from {self.min_score}"
+            figure = draw_pair(describe_pair(pl_module, batch, self.min_score), title)
+            figure.savefig(self.folder / f"{stem}.jpg", dpi=110)
+
+
+@torch.no_grad()
+def describe_pair(module: CrossViewModule, batch: PairBatch, min_score: float) -> tuple[ViewPicture, ViewPicture]:
+    """Runs the network on a batch of one pair and says what is to be drawn."""
+    on_device = module.transfer_batch_to_device(batch, module.device, 0)
+    detections, placed = module.detect(on_device, module(on_device))
+    detections = ViewDetections(*(field.cpu() for field in detections))
+    placed = PlacedDetections(*(field.cpu() for field in placed))
+    around = period(batch.cameras)[0]
+    seen = [_identify(batch, detections, view, float(around[view])) for view in range(2)]
+    pictures = []
+    for view in range(2):
+        other = 1 - view
+        here = detections.present[0, view] & (detections.scores[0, view] >= min_score)
+        there = placed.valid[0, other] & (detections.scores[0, other] >= min_score)
+        there &= placed.covisibility[0, other] >= 0.5
+        present = batch.objects.present[0, view]
+        objects = [batch.objects.boxes, batch.objects.ids, batch.objects.has_id]
+        boxes, ids, has_id = [value[0, view][present] for value in objects]
+        pictures.append(
+            ViewPicture(
+                image=batch.images[0, view].permute(1, 2, 0).numpy(),
+                name=batch.names[0][view],
+                period=float(around[view]),
+                ground_truth=_layer(boxes, ids, has_id),
+                detections=_layer(
+                    detections.boxes[0, view][here],
+                    seen[view][0][here],
+                    seen[view][1][here],
+                    [f"{score:.2f}" for score in detections.scores[0, view][here].tolist()],
+                ),
+                placed=_layer(placed.boxes[0, other][there], seen[other][0][there], seen[other][1][there]),
+            )
+        )
+    return pictures[0], pictures[1]
+
+
+def _identify(batch: PairBatch, detections: ViewDetections, view: int, around: float) -> tuple[Tensor, Tensor]:
+    """Identity (D,), and whether it is known (D,): that of the annotated box that overlaps most, if by half."""
+    objects = batch.objects
+    overlap = pairwise_iou(detections.boxes[0, view], objects.boxes[0, view], around)
+    overlap = overlap * (objects.present & objects.has_id)[0, view]
+    best, number = overlap.max(dim=1)
+    return objects.ids[0, view][number], best >= 0.5
+
+
+def _layer(boxes: Tensor, ids: Tensor, has_id: Tensor, notes: list[str] | None = None) -> Layer:
+    return Layer(boxes.numpy(), ids.numpy(), has_id.numpy(), notes or [])

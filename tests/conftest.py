@@ -1,0 +1,27 @@
+"""What all tests share: small data sets, and caches of their own."""
+
+import os
+
+import pytest
+
+from tests.data.make_voc import write_pair_dataset
+
+# A network of the shape of SSD300 that takes a moment instead of minutes.
+TINY = ["model.backbone.channels=[4,4,8,8,8]", "model.backbone.fc_channels=16", "data.num_workers=0"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("CROSSVIEW_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def pair_root(tmp_path_factory):
+    """A small valid data set: 4 training, 2 validation and 2 test pairs."""
+    return write_pair_dataset(tmp_path_factory.mktemp("pairs"), pairs=4)
+
+
+@pytest.fixture
+def run_environment(tmp_path):
+    """Environment of a command started as a user would."""
+    return {**os.environ, "CROSSVIEW_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
