@@ -7,14 +7,15 @@ Convention:
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from crossview.geometry.boxes import decode, to_centers, to_corners
+from crossview.geometry.boxes import to_centers
 from crossview.geometry.camera import TAU, Camera, bearing, horizontal_offset, tilt
-from crossview.geometry.projection import locate_boxes, view_boxes
+from crossview.geometry.projection import PLACEHOLDER, locate_boxes, view_boxes
 
 FEATURES = 20  # see `ProjectionHead.forward`
 CORRECTION_LIMIT = (
@@ -51,6 +52,18 @@ def _view_angles(camera: Camera, boxes: Tensor, toward: Tensor) -> list[Tensor]:
 
 def _log_metres(distance: Tensor) -> Tensor:
     return torch.log(distance.clamp(0.1, 1e4)) - math.log(10.0)
+
+
+def _corrected(boxes: Tensor, offsets: Tensor, variances: Sequence[float]) -> Tensor:
+    """Boxes (..., 4) ``xyxy`` changed by SSD offsets (..., 4) of which they are the reference themselves.
+
+    The change is added to the corners: offsets of zero leave every bit as it is, which the way over centre and size
+    and back does not.
+    """
+    scaled = offsets * offsets.new_tensor(variances)
+    size = boxes[..., 2:] - boxes[..., :2]
+    shift, growth = scaled[..., :2] * size, torch.expm1(scaled[..., 2:]) * size / 2
+    return boxes + torch.cat((shift - growth, shift + growth), dim=-1)
 
 
 class ProjectionHead(nn.Module):
@@ -92,6 +105,7 @@ class ProjectionHead(nn.Module):
         standing, located = locate_boxes(source, boxes)
         placed, distance_to, visible = view_boxes(target, standing)
         valid = located & visible
+        placed = torch.where(valid.unsqueeze(-1), placed, placed.new_tensor(PLACEHOLDER))
         baseline, toward, _ = horizontal_offset(source, target.position)
         height, width = self.image_size
         center = to_centers(placed)
@@ -115,5 +129,5 @@ class ProjectionHead(nn.Module):
         corrected = placed
         if self.learned:
             limited = CORRECTION_LIMIT * torch.tanh(correction / CORRECTION_LIMIT)
-            corrected = to_corners(decode(limited, center, self.variances))
+            corrected = _corrected(placed, limited, self.variances)
         return Placement(corrected, placed, valid, covisibility.squeeze(-1))

@@ -48,9 +48,11 @@ def cross_targets(
         boxes_j: (B, K, 4) ``xyxy`` boxes of view j.
     """
     background = matches.labels == 0
-    if has_id.shape[1] == 0 or boxes_j.shape[1] == 0:
+    if has_id.shape[1] == 0:
         covisible = torch.where(background, 0, NEUTRAL)
         return CrossTargets(covisible, background, boxes_j.new_zeros((*background.shape, 4)))
+    if boxes_j.shape[1] == 0:
+        boxes_j = boxes_j.new_zeros((len(boxes_j), 1, 4))
     matched = matches.labels > 0
     known = has_id.gather(1, matches.objects)
     there = found.gather(1, matches.objects)
@@ -92,7 +94,9 @@ def cross_loss(
     kept = max(int(negatives_per_positive * count), min_negatives * len(logits))
     absence_mined = hard_negatives(absence, targets.background, kept)
 
-    placed = positive & placement.valid
+    # A box at the limit of single precision may have lost its width to the correction; it has no logarithm.
+    sized = (placement.boxes[..., 2:] > placement.boxes[..., :2]).all(dim=-1)
+    placed = positive & placement.valid & sized
     reference = to_centers(targets.boxes[placed])
     around = period_j[:, None].expand(placed.shape)[placed]
     error = encode(to_centers(placement.boxes[placed]), reference, variances, around)
