@@ -1,6 +1,7 @@
 """Boxes of the visible parts of the trees in a finished panorama.
 
-Convention: boxes are ``xyxy`` in whole pixels, 0-based, half-open, inside the picture; the writer turns them into VOC's numbers.
+Convention: boxes are ``xyxy`` in whole pixels, 0-based, half-open, inside the picture; the writer turns them into
+VOC's numbers.
 """
 
 from collections.abc import Iterable
@@ -41,8 +42,8 @@ class Annotation:
 def annotate_view(settings: StreetSettings, canvas: Canvas, trees: Iterable[Tree]) -> list[Annotation]:
     """The trees that an annotator would mark, by their number.
 
-    A tree is left out when it is too far away, too small or almost hidden. One that crosses the seam gets the larger of its two
-    parts. At most one annotation a tree.
+    A tree is left out when it is too far away, too small or almost hidden. One that crosses the seam gets the larger
+    of its two parts. At most one annotation a tree.
     """
     here = np.array((canvas.camera.east, canvas.camera.north))
     found = []

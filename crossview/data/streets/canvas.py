@@ -1,7 +1,7 @@
 """The picture being painted: colours, and for every pixel the tree that it shows.
 
-Things are painted from far to near, each into its own window only. A window may reach over the left or right border of the
-picture: its columns go on at the other side, because both borders are the same direction.
+Things are painted from far to near, each into its own window only. A window may reach over the left or right border
+of the picture: its columns go on at the other side, because both borders are the same direction.
 """
 
 from dataclasses import dataclass, field

@@ -1,11 +1,12 @@
 """The centre line of a street, a straight line or an arc, and the street coordinates (s, t) that follow it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +49,24 @@ class Curve:
         turned = np.arctan2(-from_centre_n, from_centre_e) - np.float32(self.heading)
         turned = (turned + np.float32(np.pi)) % np.float32(2 * np.pi) - np.float32(np.pi)
         return turned * np.float32(radius), t
+
+    def plot(self, start: float, end: float, front: float, depth: float, side: int) -> NDArray[np.float32]:
+        """A rectangle beside the street, for a house.
+
+        Args:
+            start: Smallest s.
+            end: Largest s.
+            front: Distance of its front from the centre line, metres.
+            depth: Its size away from the street, metres.
+            side: 1 for the right of the street, -1 for the left.
+
+        Returns:
+            (4, 2) world points: front left, front right, back right, back left as seen from the street.
+        """
+        middle = (start + end) / 2
+        origin = self.to_world(middle, side * front)
+        bearing = float(self.bearing(middle))
+        half = -side * np.array((np.sin(bearing), np.cos(bearing))) * (end - start) / 2
+        inward = side * np.array((np.cos(bearing), -np.sin(bearing))) * depth
+        corners = (origin - half, origin + half, origin + half + inward, origin - half + inward)
+        return np.stack(corners).astype(np.float32)

@@ -3,11 +3,13 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import cv2
@@ -18,7 +20,7 @@ from crossview.data.streets.annotate import annotate_view
 from crossview.data.streets.render import render_view
 from crossview.data.streets.settings import StreetSettings
 from crossview.data.streets.world import build_street
-from crossview.data.streets.writer import make_folders, write_pairs, write_view, written_pose
+from crossview.data.streets.writer import ViewFiles, make_folders, write_pairs, write_view, written_pose
 
 
 def render_dataset(out: Path, settings: StreetSettings, workers: int | None = None) -> Path:
@@ -67,17 +69,17 @@ def render_street(folder: Path, settings: StreetSettings, street: int) -> int:
     """Renders one street into the folders of a data set; returns its number of views."""
     world = build_street(settings, street)
     for number in range(settings.panoramas_per_street):
+        if _stop is not None and _stop.is_set():
+            break
         canvas = render_view(settings, world, number)
         pose = written_pose(settings, street, number, world.cameras[number])
-        write_view(
-            settings, folder, street, number, canvas, pose, world.trees, annotate_view(settings, canvas, world.trees)
-        )
+        annotations = annotate_view(settings, canvas, world.trees)
+        write_view(settings, folder, ViewFiles(street, number, canvas.image, pose, world.trees, annotations))
     return settings.panoramas_per_street
 
 
 def _render_streets(folder: Path, settings: StreetSettings, workers: int) -> None:
     """Renders all streets, with a progress bar on standard error."""
-    total = settings.streets * settings.panoramas_per_street
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -86,34 +88,45 @@ def _render_streets(folder: Path, settings: StreetSettings, workers: int) -> Non
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(file=sys.stderr)) as progress:
-        task = progress.add_task("Rendering streets", total=total)
-        if workers == 1:
-            threads = cv2.getNumThreads()
-            _use_one_thread()
-            try:
-                for street in range(settings.streets):
-                    progress.advance(task, render_street(folder, settings, street))
-            finally:
-                cv2.setNumThreads(threads)
-            return
-        # Spawned, not forked: a fork of a process with threads (torch, OpenCV) may hang.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_use_one_thread) as pool:
-            try:
-                pending = {pool.submit(render_street, folder, settings, street) for street in range(settings.streets)}
-                while pending:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        progress.advance(task, _result(future))
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        task = progress.add_task("Rendering streets", total=settings.streets * settings.panoramas_per_street)
+        render = _render_here if workers == 1 else _render_in_pool
+        for views in render(folder, settings, workers):
+            progress.advance(task, views)
 
 
-def _result(future: "Future[int]") -> int:
-    return future.result()
-
-
-def _use_one_thread() -> None:
-    """One thread a process: the processes share the cores already, and results never depend on their number."""
+def _render_here(folder: Path, settings: StreetSettings, workers: int) -> Iterator[int]:
+    """Renders in this process; yields the number of views of every finished street."""
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
+    try:
+        for street in range(settings.streets):
+            yield render_street(folder, settings, street)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _render_in_pool(folder: Path, settings: StreetSettings, workers: int) -> Iterator[int]:
+    """Renders in several processes; yields the number of views of every finished street."""
+    # Spawned, not forked: a fork of a process with threads (torch, OpenCV) may hang.
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop,)) as pool:
+        try:
+            futures = [pool.submit(render_street, folder, settings, street) for street in range(settings.streets)]
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+_stop: Event | None = None  # set in workers: tells them to leave the rest of their street
+
+
+def _start_worker(stop: Event) -> None:
+    """Prepares a worker: one thread, as the processes share the cores; Ctrl-C is the parent's to handle."""
+    global _stop
+    _stop = stop
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,11 +1,12 @@
 """Leaves as points in space: crowns, hedges and bushes. Points turn properly when they are seen from another side.
 
-The leaves of a plant are drawn once, in random order, with their light; a view takes as many of them as its distance asks for,
-projects them and paints each as a small ellipse, the nearest last.
+The leaves of a plant are drawn once, in random order, with their light; a view takes as many of them as its distance
+asks for, projects them and paints each as a small ellipse, the nearest last.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 from crossview.data.streets.canvas import Canvas
 from crossview.data.streets.light import Light
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Index = NDArray[np.int32]
 LEAF_FILL = 0.6  # area of a leaf relative to a disc of its radius
 LAYERS = 5.0  # how many leaves cover a point of a crown on average
-MAX_LEAVES = 16_000
+MAX_LEAVES = 36_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +105,11 @@ def _lit_colours(
     """Colours (N, 3) of leaves with light, shade inside the plant and the differences between leaves."""
     centres, axes = shape
     count = len(points)
-    depth = np.zeros(count, dtype=np.float32)
+    nearest = np.full(count, np.inf, dtype=np.float32)  # squared: 0 in the middle of a blob, 1 on its surface
     for centre, half in zip(centres, axes, strict=True):
-        inside = 1.0 - np.linalg.norm((points - centre) / half, axis=1)
-        depth = np.maximum(depth, inside.astype(np.float32))
+        offset = (points - centre) / half
+        np.minimum(nearest, np.einsum("ij,ij->i", offset, offset), out=nearest)
+    depth = np.clip(1.0 - np.sqrt(nearest), 0.0, 1.0)
     low, high = points.min(axis=0), points.max(axis=0)
     outward = (points - (low + high) / 2) / np.maximum(high - low, 1e-3)
     outward /= np.linalg.norm(outward, axis=1, keepdims=True) + 1e-6
@@ -152,7 +154,7 @@ class LeafSprite:
     def of(
         cls, canvas: Canvas, leaves: Leaves, wood_top: float = 0.0, wood: Array | None = None
     ) -> "LeafSprite | None":
-        """Projects the leaves and makes room for them and for further points (M, 3) of wood; None below a pixel of size."""
+        """Projects the leaves and makes room for them and for points (M, 3) of wood."""
         camera = canvas.camera
         scale = camera.pixels_per_radian
         offset = camera.relative(leaves.centre)

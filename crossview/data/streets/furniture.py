@@ -1,6 +1,7 @@
 """What stands in a street besides trees and houses: cars, lamp posts, utility poles with wires, bins."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from crossview.data.streets.houses import lit_surface
 from crossview.data.streets.light import Light
 from crossview.data.streets.surfaces import Surface, paint_surface
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 PAINTS = (
     (200, 202, 204), (60, 58, 56), (30, 28, 26), (140, 142, 146), (120, 60, 40), (40, 36, 150), (96, 104, 90),
     (160, 178, 190), (226, 228, 230), (90, 70, 50),
@@ -75,7 +76,7 @@ def build_car(rng: np.random.Generator, place: Array, bearing: float, light: Lig
     forward = np.array((np.sin(bearing), np.cos(bearing)), dtype=np.float32)
     right = np.array((np.cos(bearing), -np.sin(bearing)), dtype=np.float32)
     body = _box_corners(place, forward, right, length, width)
-    surfaces = []
+    surfaces: list[Surface] = []
     for side in range(4):
         start, end = body[side], body[(side + 1) % 4]
         lights = ((200, 205, 210), None, (40, 40, 190), None)[side]
@@ -88,8 +89,7 @@ def build_car(rng: np.random.Generator, place: Array, bearing: float, light: Lig
     cabin_high = _box_corners(
         place + forward * (behind - 0.05), forward, right, length * (0.33, 0.5, 0.6)[kind], width * 0.78
     )
-    for side in range(4):
-        surfaces.append(_cabin_side(cabin_low, cabin_high, side, belt, roof, paint, light))
+    surfaces += [_cabin_side(cabin_low, cabin_high, side, belt, roof, paint, light) for side in range(4)]
     surfaces.append(_lid(cabin_high, roof, paint, light))
     return Thing(place, body, roof, tuple(surfaces))
 
@@ -105,6 +105,22 @@ def build_bin(rng: np.random.Generator, place: Array, bearing: float, light: Lig
     return Thing(place, corners, 1.0, (*sides, _lid(corners, 1.0, colour * 1.1, light)))
 
 
+def build_fence(rng: np.random.Generator, start: Array, end: Array, light: Light) -> Thing:
+    """A wooden or white fence between two world points (2,), left and right as seen from the street."""
+    colour = np.array(((96, 124, 148), (78, 98, 118), (216, 220, 222))[rng.integers(3)], dtype=np.float32)
+    height = rng.uniform(1.2, 1.9)
+    columns = 160
+    planks = (
+        colour * (1.0 + 0.08 * np.repeat(rng.standard_normal(columns // 5), 5)[None, :, None]) * np.ones((24, 1, 1))
+    )
+    planks[:, ::5] *= 0.6
+    corner = np.array((*start, height), dtype=np.float32)
+    along, down = np.array((*(end - start), 0.0)), np.array((0.0, 0.0, -height))
+    surface = lit_surface(corner, along, down, planks, light, two_sided=True)
+    footprint = np.stack((start, end, end, start)).astype(np.float32)
+    return Thing(footprint.mean(axis=0), footprint, float(height), (surface,))
+
+
 def build_lamp(place: Array, towards: float, light: Light) -> list[Rod]:
     """A lamp post whose arm reaches towards a bearing."""
     metal = np.array((112, 114, 112), dtype=np.float32) * (light.ambient + 0.4 * light.direct)
@@ -114,7 +130,7 @@ def build_lamp(place: Array, towards: float, light: Light) -> list[Rod]:
     rise = np.array((*place, 6.9))
     head = np.array((*(place + reach * 2.2), 7.55))
     return [
-        _rod((foot, foot + (0, 0, 0.7)), 0.13, metal),
+        _rod((foot, np.array((*place, 0.7))), 0.13, metal),
         _rod((foot, rise), 0.075, metal),
         _rod((rise, bend, arm), 0.05, metal),
         _rod((arm, head), 0.13, metal * 1.2),
@@ -127,7 +143,7 @@ def build_poles(places: Array, light: Light) -> list[Rod]:
     rods = []
     for number, place in enumerate(places):
         foot = np.array((*place, 0.0))
-        rods.append(_rod((foot, foot + (0, 0, 9.2)), 0.14, wood))
+        rods.append(_rod((foot, np.array((*place, 9.2))), 0.14, wood))
         step = places[min(number + 1, len(places) - 1)] - places[max(number - 1, 0)]
         across = np.array((step[1], -step[0])) / max(float(np.hypot(*step)), 1e-6)
         for level in (8.9, 8.2):
@@ -137,9 +153,9 @@ def build_poles(places: Array, light: Light) -> list[Rod]:
             for shift in (-0.8, 0.8, 0.0):
                 start = np.array((*(place + shift * across), 8.95 if shift else 7.4))
                 end = np.array((*(places[number + 1] + shift * across), start[2]))
-                share = np.linspace(0, 1, 9)[:, None]
+                share = np.linspace(0, 1, 17)[:, None]
                 wire = start + (end - start) * share - np.array((0, 0, 0.9)) * 4 * share * (1 - share)
-                rods.extend(_rod(wire[n : n + 2], 0.012, np.full(3, 38.0)) for n in range(8))
+                rods.extend(_rod(wire[n : n + 2], 0.012, np.full(3, 38.0)) for n in range(16))
     return rods
 
 

@@ -4,6 +4,7 @@ The map's columns run along the street (s), its rows across it (t), 5 cm a pixel
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,11 +16,13 @@ from crossview.data.streets.light import Light
 from crossview.data.streets.noise import fractal_noise, tile
 from crossview.data.streets.projection import Panorama
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 PIXELS_PER_M = 20.0
 HALF_WIDTH_M = 36.0
 FARTHEST_M = 130.0
-GRASS = {"summer": (62, 132, 108), "autumn": (66, 124, 128), "spring": (58, 148, 104)}
+GRASS = {"summer": (66, 118, 104), "autumn": (72, 114, 122), "spring": (62, 128, 100)}
+
+_CROSS = np.array(((0, 1, 0), (1, 1, 1), (0, 1, 0)), dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,9 @@ class GroundPainter:
         self._rng, self._curve, self._start = rng, curve, span[0]
         self._profile = profile
         self._shape = (int(2 * HALF_WIDTH_M * PIXELS_PER_M), int((span[1] - span[0]) * PIXELS_PER_M))
-        self._fine = fractal_noise(rng, 512, 512, 64, 4, 0.9)
+        self._fine = fractal_noise(rng, 512, 512, 128, 3, 1.2)
         self._coarse = fractal_noise(rng, 512, 512, 6, 6, 0.75)
+        self._mixed = 0.8 * self._fine + 0.4 * self._coarse
         self._map = np.empty((*self._shape, 3), dtype=np.uint8)
         self._shadow = np.zeros((self._shape[0] // 2, self._shape[1] // 2), dtype=np.float32)
         self._occlusion = np.zeros_like(self._shadow)
@@ -81,9 +85,7 @@ class GroundPainter:
     def _fill_rows(self, from_t: float, to_t: float, colour: Array, contrast: float) -> None:
         rows = self._rows(from_t, to_t)
         height = rows.stop - rows.start
-        noise = contrast * (
-            0.6 * tile(self._fine, height, self._shape[1]) + 0.7 * tile(self._coarse, height, self._shape[1])
-        )
+        noise = contrast * tile(self._mixed, height, self._shape[1])
         self._map[rows] = np.clip((1.0 + noise)[..., None] * colour, 0, 255).astype(np.uint8)
 
     def pixels(self, s: ArrayLike, t: ArrayLike, scale: float = PIXELS_PER_M) -> NDArray[np.int32]:
@@ -99,7 +101,7 @@ class GroundPainter:
         (left, top), (right, bottom) = self.pixels(min(s), min(t)), self.pixels(max(s), max(t))
         left, right = np.clip((left, right), 0, self._shape[1])
         top, bottom = np.clip((top, bottom), 0, self._shape[0])
-        noise = tile(self._fine, max(bottom - top, 0), max(right - left, 0))[..., None]
+        noise = tile(self._mixed, max(bottom - top, 0), max(right - left, 0))[..., None]
         shade = np.clip(np.asarray(colour, dtype=np.float32) * (1.0 + contrast * noise), 0, 255)
         self._map[top:bottom, left:right] = shade.astype(np.uint8)
 
@@ -122,14 +124,13 @@ class GroundPainter:
         ).astype(np.uint8)
 
     def _window(self, rows: slice, columns: slice) -> Array:
-        return self._coarse[
-            np.arange(rows.start, rows.stop)[:, None] % 512, np.arange(columns.start, columns.stop)[None] % 512
-        ]
+        y, x = np.arange(rows.start, rows.stop) % 512, np.arange(columns.start, columns.stop) % 512
+        return np.asarray(self._coarse[y[:, None], x[None]])
 
     def litter(self, s: float, t: float, radius_m: float, colours: Array, count: int) -> None:
         """Fallen leaves or petals around a tree."""
-        place = self._rng.normal(0, radius_m * 0.6, (count, 2)) + (s, t)
-        points = self.pixels(place[:, 0], place[:, 1])
+        spread = self._rng.normal(0, radius_m * 0.6, (2, count))
+        points = self.pixels(s + spread[0], t + spread[1])
         inside = ((points >= 0) & (points < self._shape[::-1])).all(axis=1)
         chosen = colours[self._rng.integers(len(colours), size=count)][inside]
         self._map[points[inside, 1], points[inside, 0]] = np.clip(chosen * 0.9, 0, 255).astype(np.uint8)
@@ -156,9 +157,8 @@ class GroundPainter:
 
     def finish(self, light: Light) -> Ground:
         """Lights the map and makes its levels."""
-        shadow = cv2.dilate(self._shadow, np.ones((3, 3), dtype=np.uint8))
-        shadow = np.clip(cv2.GaussianBlur(shadow, (0, 0), 1.6), 0, 1)
-        occlusion = cv2.dilate(self._occlusion, np.ones((3, 3), dtype=np.uint8))
+        shadow = np.clip(1.25 * cv2.GaussianBlur(cv2.dilate(self._shadow, _CROSS), (0, 0), 1.3), 0, 1)
+        occlusion = cv2.dilate(self._occlusion, _CROSS)
         occlusion = np.clip(cv2.GaussianBlur(occlusion, (0, 0), 7.0), 0, 1.6) * 0.34
         steep = max(float(light.sun[2]), 0.3)
         received = light.ambient * (1 - occlusion)[..., None] + light.direct * steep * (1 - shadow)[..., None]

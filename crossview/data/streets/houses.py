@@ -1,6 +1,7 @@
 """Houses: four walls with windows and doors, and a gable or hip roof, as textured surfaces."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ from crossview.data.streets.light import Light
 from crossview.data.streets.noise import fractal_noise, tile
 from crossview.data.streets.surfaces import Surface, texture_levels
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 TEXELS_PER_M = 36
 STOREY_M = 2.9
 
@@ -26,7 +27,7 @@ class House:
     """A house.
 
     Attributes:
-        corners: (4, 2) world points of its footprint: front left, front right, back right, back left as seen from the street.
+        corners: (4, 2) world points: front left, front right, back right, back left as seen from the street.
         height: Height of its highest point in metres.
         middle: World point (2,) in the middle of the footprint.
         surfaces: Walls and roof.
@@ -73,7 +74,7 @@ def lit_surface(
     down: Array,
     albedo: Array,
     light: Light,
-    opacity: Array | None = None,
+    opacity: NDArray[np.uint8] | None = None,
     two_sided: bool = False,
 ) -> Surface:
     """A surface with the light of its orientation.
@@ -89,13 +90,14 @@ def lit_surface(
     """
     normal = np.cross(down, along)
     normal = (normal / np.linalg.norm(normal)).astype(np.float32)
-    lit = np.clip(albedo * light.on(normal), 0, 255).astype(np.uint8)
-    alpha = np.full(lit.shape[:2], 255, dtype=np.uint8) if opacity is None else opacity.astype(np.uint8)
+    texture = np.empty((*albedo.shape[:2], 4), dtype=np.uint8)
+    texture[..., :3] = np.clip(albedo * light.on(normal), 0, 255)
+    texture[..., 3] = 255 if opacity is None else opacity
     return Surface(
         np.asarray(corner, dtype=np.float32),
         np.asarray(along, dtype=np.float32),
         np.asarray(down, dtype=np.float32),
-        texture_levels(np.dstack((lit, alpha))),
+        texture_levels(texture),
         two_sided,
     )
 

@@ -1,10 +1,12 @@
 """Seamlessly tiling noise: what grass, asphalt, bark, clouds and leaves get their irregularity from."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 
 def fractal_noise(

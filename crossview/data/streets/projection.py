@@ -1,20 +1,22 @@
 """Where world points fall on an equirectangular panorama, for rendering with NumPy alone.
 
-Convention: ``bearing(x) = yaw - pi + 2 pi x / W``, ``tilt(y) = pi (1/2 - y / H)`` with ``W = 2 H``, so one radian is ``W / (2 pi)``
-pixels on both axes. Worked number: W 2048, yaw 0, a point due north on the ground 15 m away, camera 3 m up: x 1024, y 576.3.
+Convention: ``bearing(x) = yaw - pi + 2 pi x / W``, ``tilt(y) = pi (1/2 - y / H)`` with ``W = 2 H``, so one radian is
+``W / (2 pi)`` pixels on both axes. Worked number: W 2048, yaw 0, a point due north on the ground 15 m away, camera 3
+m up: x 1024, y 576.3.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Panorama:
-    """One camera: position (east, north) and height in metres, heading of the picture's centre in radians, width in pixels."""
+    """One camera: position and height in metres, bearing of the picture's centre in radians, width in pixels."""
 
     east: float
     north: float

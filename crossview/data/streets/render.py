@@ -1,7 +1,7 @@
 """One panorama: sky and ground first, then everything else from far to near, then what a camera adds."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from crossview.data.streets.foliage import paint_leaves
 from crossview.data.streets.furniture import paint_rod, paint_thing
 from crossview.data.streets.ground import paint_ground
 from crossview.data.streets.houses import House
-from crossview.data.streets.projection import Panorama
+from crossview.data.streets.projection import Array, Panorama
 from crossview.data.streets.settings import StreetSettings
 from crossview.data.streets.surfaces import paint_surface
 from crossview.data.streets.trees import paint_tree
@@ -43,15 +43,15 @@ def _painters(canvas: Canvas, street: Street) -> list[tuple[float, Callable[[], 
     """Everything in the street with its distance in metres and how to paint it."""
     here = np.array((canvas.camera.east, canvas.camera.north))
 
-    def away(place: NDArray[np.float32]) -> float:
+    def away(place: Array) -> float:
         return float(np.hypot(*(place[:2] - here)))
 
     entries: list[tuple[float, Callable[[], None]]] = []
-    entries += [(away(tree.foot), lambda tree=tree: paint_tree(canvas, tree)) for tree in street.trees]
-    entries += [(away(house.middle), lambda house=house: _paint_house(canvas, house)) for house in street.houses]
-    entries += [(away(thing.middle), lambda thing=thing: paint_thing(canvas, thing)) for thing in street.things]
-    entries += [(away(rod.points.mean(axis=0)), lambda rod=rod: paint_rod(canvas, rod)) for rod in street.rods]
-    entries += [(away(plant.centre), lambda plant=plant: paint_leaves(canvas, plant)) for plant in street.plants]
+    entries += [(away(tree.foot), partial(paint_tree, canvas, tree)) for tree in street.trees]
+    entries += [(away(house.middle), partial(_paint_house, canvas, house)) for house in street.houses]
+    entries += [(away(thing.middle), partial(paint_thing, canvas, thing)) for thing in street.things]
+    entries += [(away(rod.points.mean(axis=0)), partial(paint_rod, canvas, rod)) for rod in street.rods]
+    entries += [(away(plant.centre), partial(paint_leaves, canvas, plant)) for plant in street.plants]
     return entries
 
 

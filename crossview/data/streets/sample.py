@@ -1,5 +1,6 @@
 """The built-in sample: the data set of the default settings, rendered once and kept in the user's cache."""
 
+import json
 import os
 import subprocess
 import sys
@@ -42,42 +43,37 @@ def ensure_sample(cache_dir: Path | None = None, settings: StreetSettings | None
     with _lock(cache / f".streets-{settings.digest()}.lock"):
         # Whoever held the lock before has most likely rendered it; the folder appears by one rename, so it is complete.
         if not target.is_dir():
-            print(
-                f"Rendering the built-in sample of {settings.streets} streets, once, into {target}",
-                file=sys.stderr,
-                flush=True,
-            )
+            note = f"Rendering the built-in sample of {settings.streets} streets, once, into {target}"
+            print(note, file=sys.stderr, flush=True)
             _render(target, settings)
     return target
 
 
 def _render(target: Path, settings: StreetSettings) -> None:
-    """Renders in a fresh process: its workers need not import what the caller has loaded, and no script needs a main guard."""
-    overrides = [f"{key}={_quoted(value)}" for key, value in {"out": str(target), **asdict(settings)}.items()]
+    """Renders in a fresh process: workers do not import what the caller has loaded, no script needs a main guard."""
     source = str(Path(crossview.__file__).resolve().parent.parent)
     path = os.pathsep.join(entry for entry in (source, os.environ.get("PYTHONPATH", "")) if entry)
-    command = [sys.executable, "-m", "crossview.data.streets", *overrides]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, check=False)
+    values = json.dumps({"out": str(target), **asdict(settings)})
+    command = [sys.executable, "-m", "crossview.data.streets.command", values]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL)
+    try:
+        process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
     if not target.is_dir():
         raise RuntimeError(
-            f"rendering the built-in sample into {target} ended with exit code {done.returncode}; its message stands above. "
-            "Set CROSSVIEW_CACHE to a folder with 300 MB of free space, or data.root to a data set of your own"
+            f"rendering the built-in sample into {target} ended with exit code {process.returncode}; its message "
+            "stands above. Set CROSSVIEW_CACHE to a folder with 300 MB of free space, or data.root to data of your own"
         )
-
-
-def _quoted(value: object) -> str:
-    """A value in Hydra's override grammar."""
-    if not isinstance(value, str):
-        return str(value)
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'") if value.endswith("\\") or "'" in value else value
-    return f"'{escaped}'"
 
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Holds a file lock that the system releases even when its holder dies.
 
-    Without locks in the system (Windows) nothing is held: then several may render, and the last rename fails or the first one wins.
+    Where the system has no such locks (Windows) nothing is held: several may render, and the first to finish wins.
     """
     try:
         import fcntl

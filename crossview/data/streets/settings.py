@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 # Part of every cache key: raise it whenever the same settings give other pictures or boxes.
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class StreetSettings:
         step_min_m: Smallest distance between consecutive panoramas, metres.
         step_max_m: Largest distance between consecutive panoramas, metres.
         camera_height_m: Height of the camera above the flat ground, metres.
-        gps_sigma_m: Noise of the written camera position, metres in east and in north; pictures and locations stay true.
+        gps_sigma_m: Noise of the written position, metres in east and in north; pictures and locations stay true.
         yaw_sigma_deg: Noise of the written heading, degrees.
         val_fraction: Share of the streets that goes to validation.
         test_fraction: Share of the streets that goes to test.
@@ -78,9 +78,7 @@ class StreetSettings:
         if self.width % 4:
             raise ValueError(f"width={self.width} is not a multiple of 4; choose for example {self.width // 4 * 4}")
         if self.step_min_m > self.step_max_m:
-            raise ValueError(
-                f"step_min_m={self.step_min_m} is larger than step_max_m={self.step_max_m}; make it the smaller of the two"
-            )
+            raise ValueError(f"step_min_m={self.step_min_m} is larger than step_max_m={self.step_max_m}; swap the two")
         if self.min_visible > self.difficult_visible:
             raise ValueError(
                 f"min_visible={self.min_visible} is larger than difficult_visible={self.difficult_visible}: "
@@ -90,8 +88,9 @@ class StreetSettings:
             raise ValueError(f"class_name={self.class_name!r} is not a name; give the class a name such as 'tree'")
         if min(self.split_sizes()) < 1:
             raise ValueError(
-                f"streets={self.streets}, val_fraction={self.val_fraction} and test_fraction={self.test_fraction} leave "
-                f"{self.split_sizes()} streets for (train, val, test); each needs one, so use more streets or smaller fractions"
+                f"streets={self.streets}, val_fraction={self.val_fraction} and test_fraction={self.test_fraction} "
+                f"leave {self.split_sizes()} streets for (train, val, test), and each needs one; "
+                "use more streets or smaller fractions"
             )
 
     @property
@@ -121,7 +120,7 @@ class StreetSettings:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ValueError(f"unknown settings {unknown} of the street renderer; known are {sorted(known)}")
-        plain = {
+        plain: dict[str, Any] = {
             key: float(value)
             if known[key] is float and isinstance(value, int) and not isinstance(value, bool)
             else value

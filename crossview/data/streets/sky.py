@@ -1,5 +1,7 @@
 """The sky of a street: its gradient, the sun, clouds, and hills and far trees on the horizon."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +10,11 @@ from crossview.data.streets.canvas import Picture
 from crossview.data.streets.light import Light
 from crossview.data.streets.noise import fractal_noise
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 
 def paint_dome(rng: np.random.Generator, width: int, light: Light) -> Picture:
-    """The upper half (width // 4, width, 3) of a panorama whose left border looks north; the same for all views of a street."""
+    """The upper half (width // 4, width, 3) of a panorama whose left border looks north, for all views of a street."""
     rows = width // 4
     tilt = ((rows - np.arange(rows, dtype=np.float32) - 0.5) * np.float32(2 * np.pi / width))[:, None]
     bearing = ((np.arange(width, dtype=np.float32) + 0.5) * np.float32(2 * np.pi / width))[None]

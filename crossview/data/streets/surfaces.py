@@ -1,6 +1,7 @@
-"""Flat textured surfaces: walls, roofs, the sides of cars. A ray per pixel meets the plane; no perspective is approximated."""
+"""Flat textured surfaces: walls, roofs, the sides of cars. A ray per pixel meets the plane: perspective is exact."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from crossview.data.streets.canvas import Canvas, Picture
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Surface:
         along: World vector (3,) from there to the top right corner.
         down: World vector (3,) from there to the bottom left corner.
         levels: The lit texture (h, w, 4) BGR and opacity, each level half as large as the one before.
-        two_sided: Also seen from behind; otherwise only from where ``along`` points to the right and ``down`` downwards.
+        two_sided: Also seen from behind; otherwise only from where ``along`` runs to the right, ``down`` downwards.
     """
 
     corner: Array
@@ -78,7 +79,7 @@ def paint_surface(canvas: Canvas, surface: Surface) -> None:
         borderMode=cv2.BORDER_REPLICATE,
     )
     inside = (reach > 0) & (u >= 0) & (u <= 1) & (v >= 0) & (v <= 1) & (seen[..., 3] > 127)
-    colours = blend_haze(canvas, seen[..., :3], distance)
+    colours = blend_haze(canvas, np.asarray(seen[..., :3], dtype=np.uint8), distance)
     canvas.paste(left, top, colours, inside)
 
 
@@ -87,10 +88,8 @@ def blend_haze(canvas: Canvas, colours: Picture, distance: float) -> Picture:
     share = float(canvas.light.haze_share(distance))
     haze = canvas.light.haze * share
     tables = np.clip(np.arange(256, dtype=np.float32)[:, None] * (1.0 - share) + haze, 0, 255).astype(np.uint8)
-    shape = colours.shape
-    return np.asarray(cv2.LUT(np.ascontiguousarray(colours).reshape(1, -1, 3), tables[None]), dtype=np.uint8).reshape(
-        shape
-    )
+    flat = np.ascontiguousarray(colours).reshape(1, -1, 3)
+    return np.asarray(cv2.LUT(flat, tables[None]), dtype=np.uint8).reshape(colours.shape)
 
 
 def _window(canvas: Canvas, surface: Surface) -> tuple[int, int, int, int]:

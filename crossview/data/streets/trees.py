@@ -1,17 +1,19 @@
 """Trees: a trunk that stands on the ground, branches, and a crown of leaves."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from crossview.data.streets.canvas import Canvas
-from crossview.data.streets.foliage import Blob, Leaves, LeafSprite, grow_leaves
+from crossview.data.streets.crowns import palm_crown
+from crossview.data.streets.foliage import Blob, LeafSprite, Leaves, grow_leaves
 from crossview.data.streets.light import Light
-from crossview.data.streets.species import Species, palm_crown
+from crossview.data.streets.species import Species
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 WOOD_TONES = 32
 MAX_STREET_RADIUS_M = 3.0
 
@@ -75,7 +77,7 @@ def grow_tree(
     top = base + (height - base) * (0.55 if is_palm else 0.5)
     trunk_top = np.array((centre[0], centre[1], top), dtype=np.float32)
     branches = np.zeros((0, 2, 3), dtype=np.float32)
-    if not is_palm:
+    if not is_palm and base > 0.2 * height:  # crowns down to the ground hide their branches
         ends = np.stack([blob.centre for blob in blobs])[rng.permutation(len(blobs))[:9]]
         starts = np.array((foot[0], foot[1], 0.0)) + (trunk_top - np.array((foot[0], foot[1], 0.0))) * rng.uniform(
             0.45, 0.9, (len(ends), 1)
@@ -85,7 +87,9 @@ def grow_tree(
     tones = np.linspace(0.0, 1.0, WOOD_TONES, dtype=np.float32)[:, None]
     wood = bark * (light.ambient * (0.45 + 0.45 * tones) + light.direct * 0.75 * np.clip(tones * 1.6 - 0.6, 0, 1))
     grain = rng.standard_normal((64, 32), dtype=np.float32)
-    grain = cv2.GaussianBlur(grain, (0, 0), sigmaX=0.7, sigmaY=2.2, borderType=cv2.BORDER_REFLECT)
+    grain = np.asarray(
+        cv2.GaussianBlur(grain, (0, 0), sigmaX=0.7, sigmaY=2.2, borderType=cv2.BORDER_REFLECT), dtype=np.float32
+    )
     return Tree(
         number,
         np.asarray(foot, dtype=np.float32),

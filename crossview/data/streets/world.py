@@ -1,26 +1,29 @@
 """What stands where: one street with its light, its season, everything in it and the cameras along it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossview.data.streets.canvas import Picture
 from crossview.data.streets.curve import Curve
-from crossview.data.streets.foliage import Blob, Leaves, grow_leaves
-from crossview.data.streets.furniture import Rod, Thing, build_bin, build_car, build_lamp, build_poles
+from crossview.data.streets.foliage import Leaves
+from crossview.data.streets.furniture import Rod, Thing, build_bin, build_car, build_fence, build_lamp, build_poles
 from crossview.data.streets.ground import HALF_WIDTH_M, Ground, GroundPainter, Profile
 from crossview.data.streets.houses import House, build_house, plaster_noise
 from crossview.data.streets.light import SEASONS, Light, draw_light
+from crossview.data.streets.plants import build_bush, build_hedge, build_thicket
+from crossview.data.streets.roads import lay_road
 from crossview.data.streets.settings import StreetSettings
 from crossview.data.streets.sky import paint_dome
 from crossview.data.streets.species import SPECIES
 from crossview.data.streets.trees import MAX_STREET_RADIUS_M, Tree, grow_tree
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 END_M = 52.0  # from the outermost cameras to the houses that close the street
 TREES_M = 36.0  # from the outermost cameras to the outermost trees
-HEDGE = np.array(((44, 92, 60), (38, 78, 50), (58, 108, 76)), dtype=np.float32)
+LAWNS = ((66, 118, 104), (72, 126, 96), (84, 122, 124), (100, 140, 150), (120, 150, 164), (62, 108, 92))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,6 @@ class Street:
 def build_street(settings: StreetSettings, number: int) -> Street:
     """Street ``number`` of the data set; depends on the settings and the number alone."""
     builder = _Builder(settings, number)
-    builder.lay_road()
     for side in (-1, 1):
         builder.add_houses(side)
         builder.add_street_trees(side)
@@ -81,51 +83,27 @@ class _Builder:
         self._curve = Curve(
             float(plan.uniform(0, 2 * np.pi)), float(plan.choice([-1.0, 0.0, 1.0])) / plan.uniform(170, 420)
         )
-        self._light = draw_light(self._sky)
-        self._season = SEASONS[int(self._sky.choice(3, p=[0.5, 0.25, 0.25]))]
+        self._light = draw_light(self._sky, number)
+        self._season = SEASONS[number % len(SEASONS)]
         road = plan.uniform(3.9, 5.2)
         strip = road + 0.18 + plan.uniform(1.4, 2.4)
         self._profile = Profile(road, road + 0.18, strip, strip + plan.uniform(1.3, 1.9))
         span = (-END_M - 24, self._length + END_M + 24)
         self._ground = GroundPainter(ground, self._curve, span, self._profile, self._season)
         self._noise = plaster_noise(self._looks)
-        self._driveways: dict[int, list[float]] = {-1: [], 1: []}
+        crossings = lay_road(plan, self._ground, self._length, END_M, road)
+        self._driveways: dict[int, list[float]] = {-1: [*crossings], 1: [*crossings]}
         # A street is planted with a few species, most of it with one or two.
-        shares = np.array([species.share for species in SPECIES]) * plan.uniform(0.05, 1.0, len(SPECIES)) ** 2
+        shares = (
+            np.array([species.share * species.in_streets for species in SPECIES])
+            * plan.uniform(0.05, 1.0, len(SPECIES)) ** 2
+        )
         self._species_shares = shares / shares.sum()
         self._trees: list[Tree] = []
         self._houses: list[House] = []
         self._things: list[Thing] = []
         self._rods: list[Rod] = []
         self._plants: list[Leaves] = []
-
-    def lay_road(self) -> None:
-        """Markings, crossings, cracks and patches."""
-        plan, ground, road = self._plan, self._ground, self._profile.road
-        ends = np.arange(-END_M + 8, self._length + END_M - 8, 1.0)
-        style = int(plan.integers(3))
-        if style == 0:
-            for shift in (-0.12, 0.12):
-                ground.line(ends, np.full_like(ends, shift), (60, 170, 205), 0.1)
-        elif style == 1:
-            for start in ends[::6]:
-                ground.line((start, start + 3), (0, 0), (205, 208, 210), 0.12)
-        for _ in range(int(plan.integers(6, 14))):
-            s, t = plan.uniform(-40, self._length + 40), plan.uniform(-road + 1, road - 2)
-            shade = plan.uniform(60, 105)
-            ground.rectangle((s, s + plan.uniform(1, 6)), (t, t + plan.uniform(0.6, 1.6)), (shade, shade, shade))
-        for _ in range(int(plan.integers(10, 30))):
-            s, t = plan.uniform(-40, self._length + 40), plan.uniform(-road, road)
-            walk = np.cumsum(plan.normal(0, 0.35, (12, 2)), axis=0) + (s, t)
-            ground.line(walk[:, 0], np.clip(walk[:, 1], -road + 0.4, road - 0.4), (62, 62, 62), 0.05)
-        for s in plan.uniform(-40, self._length + 40, 5):
-            ground.spot(float(s), float(plan.uniform(-2, 2)), 0.32, (72, 72, 74), 0.0)
-        if plan.random() < 0.6:
-            s = plan.uniform(0, self._length)
-            for t in np.arange(-road + 0.6, road - 0.4, 1.0):
-                ground.rectangle((s, s + 2.8), (t, t + 0.5), (208, 210, 212), 0.06)
-            self._driveways[-1].append(s + 1.4)
-            self._driveways[1].append(s + 1.4)
 
     def add_houses(self, side: int) -> None:
         """Houses along one side, with their driveways, paths, hedges, bushes and garden trees."""
@@ -137,9 +115,10 @@ class _Builder:
             if front + depth > HALF_WIDTH_M - 1:
                 depth = HALF_WIDTH_M - 1 - front
             self._houses.append(
-                build_house(self._looks, self._footprint(s, s + width, front, depth, side), self._light, self._noise)
+                build_house(self._looks, self._curve.plot(s, s + width, front, depth, side), self._light, self._noise)
             )
             lot = plan.uniform(3.5, 8.0)
+            self._lay_lot(s - 1.0, s + width + lot - 1.0, front, side)
             self._driveway(s + width + min(lot, 4.0) / 2, front, side)
             self._ground.rectangle(
                 (s + width * 0.5, s + width * 0.5 + 1.1), (side * self._profile.walk, side * front), (160, 166, 170)
@@ -147,23 +126,20 @@ class _Builder:
             self._garden(s, width, front, side)
             s += width + lot
 
-    def _footprint(self, start: float, end: float, front: float, depth: float, side: int) -> Array:
-        """Corners of a house (4, 2) in the order of `build_house`: seen from the street, right is s growing on the left side."""
-        middle = (start + end) / 2
-        origin = self._curve.to_world(middle, side * front)
-        bearing = float(self._curve.bearing(middle))
-        along = np.array((np.sin(bearing), np.cos(bearing)))
-        outward = side * np.array((np.cos(bearing), -np.sin(bearing)))
-        right = -side * along
-        half = (end - start) / 2
-        return np.stack(
-            (
-                origin - half * right,
-                origin + half * right,
-                origin + half * right + depth * outward,
-                origin - half * right + depth * outward,
-            )
-        ).astype(np.float32)
+    def _lay_lot(self, start: float, end: float, front: float, side: int) -> None:
+        """A lawn of its own colour, a fence to the next lot and a thicket behind the house."""
+        plan = self._plan
+        lawn = np.array(LAWNS[plan.integers(len(LAWNS))]) * plan.uniform(0.85, 1.1)
+        self._ground.rectangle((start, end), (side * self._profile.walk, side * HALF_WIDTH_M), lawn, 0.15)
+        if plan.random() < 0.7:
+            back = plan.uniform(front + 2.0, front + 6.0)
+            ends = self._curve.to_world((end - 4.0, end + 2.0)[::-side], (side * back, side * back))
+            self._things.append(build_fence(self._looks, ends[0], ends[1], self._light))
+        if plan.random() < 0.75:
+            for s in np.arange(start, end, 5.0):
+                along = np.linspace(s, s + 5.0, 3)
+                places = self._curve.to_world(along, side * plan.uniform(28.0, 33.0, 3))
+                self._plants.append(build_thicket(self._looks, places, self._light))
 
     def _driveway(self, s: float, front: float, side: int) -> None:
         shade = np.array((150, 156, 160)) * self._plan.uniform(0.7, 1.05)
@@ -177,10 +153,12 @@ class _Builder:
             height = plan.uniform(0.7, 1.6)
             for start in np.arange(s - 1, s + width - 1, 2.2):
                 if abs(start + 1.1 - (s + width * 0.5 + 0.5)) > 1.6:
-                    self._plants.append(self._hedge(start, start + 2.2, side * (walk + 0.6), height))
+                    places = self._curve.to_world(np.linspace(start, start + 2.2, 4), np.full(4, side * (walk + 0.6)))
+                    self._plants.append(build_hedge(self._looks, places, height, self._light))
         for _ in range(int(plan.integers(0, 5))):
-            self._bush(s + plan.uniform(0, width), side * (front - plan.uniform(0.6, 1.4)))
-        if plan.random() < 0.42 and front - walk > 4.2:
+            place = self._curve.to_world(s + plan.uniform(0, width), side * (front - plan.uniform(0.6, 1.4)))
+            self._plants.append(build_bush(self._looks, place, self._light))
+        if plan.random() < 0.45 and front - walk > 4.2:
             t = side * plan.uniform(walk + 1.8, front - 2.0)
             self._plant_tree(
                 float(s + plan.uniform(0.1, 0.9) * width),
@@ -189,40 +167,15 @@ class _Builder:
                 uniform=False,
             )
 
-    def _hedge(self, start: float, end: float, t: float, height: float) -> Leaves:
-        """A straight piece of hedge: overlapping blobs with flat tops."""
-        blobs = []
-        for s in np.linspace(start, end, 4):
-            east, north = self._curve.to_world(s, t)
-            for up in (0.25, 0.7):
-                centre = np.array((east, north, height * up), dtype=np.float32)
-                blobs.append(
-                    Blob(centre, np.array((0.5, 0.5, height * 0.3), dtype=np.float32), self._looks.uniform(0.9, 1.1))
-                )
-        return grow_leaves(self._looks, blobs, 0.07, HEDGE * 0.95, np.ones(3), self._light, 1.3)
-
-    def _bush(self, s: float, t: float) -> None:
-        east, north = self._curve.to_world(s, t)
-        size = self._looks.uniform(0.35, 0.85)
-        blobs = []
-        for _ in range(4):
-            shift = self._looks.uniform(-0.4, 0.4, 2) * size
-            centre = np.array((east + shift[0], north + shift[1], size * 0.75), dtype=np.float32)
-            blobs.append(
-                Blob(centre, np.array((size, size, size * 0.75), dtype=np.float32), self._looks.uniform(0.85, 1.1))
-            )
-        palette = HEDGE * self._looks.uniform(0.8, 1.4, 3).astype(np.float32)
-        self._plants.append(grow_leaves(self._looks, blobs, 0.07, palette, np.ones(3), self._light, 1.2))
-
     def add_street_trees(self, side: int) -> None:
         """Trees in the strip between kerb and sidewalk, with gaps, never in a driveway."""
         plan = self._plan
         t = side * (self._profile.kerb + self._profile.strip) / 2
-        spacing = plan.uniform(8.0, 14.0)
+        spacing = plan.uniform(7.5, 13.0)
         s = -TREES_M + plan.uniform(0, spacing)
         while s < self._length + TREES_M:
             near = [abs(s - other) for other in self._driveways[side]]
-            if plan.random() < 0.8 and min(near, default=9.0) > 2.1:
+            if plan.random() < 0.85 and min(near, default=9.0) > 2.1:
                 self._plant_tree(s, t + plan.normal(0, 0.12), MAX_STREET_RADIUS_M, uniform=True)
             s += spacing * plan.uniform(0.75, 1.3)
 
@@ -244,7 +197,7 @@ class _Builder:
     def add_cars(self, side: int) -> None:
         """Parked cars at the kerb and in the driveways, and bins."""
         plan = self._plan
-        density = plan.uniform(0.1, 0.6)
+        density = plan.uniform(0.05, 0.5)
         for s in np.arange(-34.0, self._length + 34.0, 6.2):
             place = s + plan.uniform(-0.5, 0.5)
             if plan.random() < density and all(abs(place - other) > 3.6 for other in self._driveways[side]):

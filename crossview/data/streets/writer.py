@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossview.data.streets.annotate import Annotation
-from crossview.data.streets.canvas import Canvas
+from crossview.data.streets.canvas import Picture
 from crossview.data.streets.settings import StreetSettings
 from crossview.data.streets.trees import Tree
 from crossview.geometry.frames import to_latlng
@@ -26,7 +26,7 @@ BLOCK_M = 420.0
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """The written pose of a view: latitude and longitude in degrees, yaw in radians; with noise if the settings ask for it."""
+    """The written pose of a view, with noise if asked for: latitude and longitude in degrees, yaw in radians."""
 
     latlng: NDArray[np.float64]
     yaw: float
@@ -45,51 +45,48 @@ def street_origin(settings: StreetSettings, street: int) -> NDArray[np.float64]:
 
 
 def written_pose(settings: StreetSettings, street: int, number: int, camera: NDArray[np.float64]) -> Pose:
-    """The pose to write for a true camera (east, north, bearing); its noise has its own seed, so pictures never change with it."""
+    """The pose to write for a true camera (east, north, bearing); the noise has a seed of its own."""
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, street, 2000 + number]))
     place = camera[:2] + settings.gps_sigma_m * rng.standard_normal(2)
     yaw = camera[2] + np.radians(settings.yaw_sigma_deg) * rng.standard_normal()
     return Pose(to_latlng(place, street_origin(settings, street)), float(yaw % (2 * np.pi)))
 
 
-def write_view(
-    settings: StreetSettings,
-    root: Path,
-    street: int,
-    number: int,
-    canvas: Canvas,
-    pose: Pose,
-    trees: Sequence[Tree],
-    annotations: Sequence[Annotation],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class ViewFiles:
+    """All that is written for one view."""
+
+    street: int
+    number: int
+    image: Picture
+    pose: Pose
+    trees: Sequence[Tree]
+    annotations: Sequence[Annotation]
+
+
+def write_view(settings: StreetSettings, root: Path, view: ViewFiles) -> None:
     """Writes one picture and its annotation."""
-    name = view_name(street, number)
-    done, data = cv2.imencode(".jpg", canvas.image, [cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality])
+    name = view_name(view.street, view.number)
+    done, data = cv2.imencode(".jpg", view.image, [cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality])
     if not done:
-        raise OSError(f"OpenCV could not encode {name}.jpg at {canvas.image.shape[1]}x{canvas.image.shape[0]}")
+        raise OSError(f"OpenCV could not encode {name}.jpg at {view.image.shape[1]}x{view.image.shape[0]}")
     (root / IMAGES / f"{name}.jpg").write_bytes(data.tobytes())
-    feet = {tree.number: to_latlng(tree.foot.astype(np.float64), street_origin(settings, street)) for tree in trees}
-    tree = _annotation_xml(settings, name, street, pose, annotations, feet)
-    ElementTree.indent(tree)
-    tree.write(root / ANNOTATIONS / f"{name}.xml", encoding="utf-8")
+    document = _annotation_xml(settings, view)
+    ElementTree.indent(document)
+    document.write(root / ANNOTATIONS / f"{name}.xml", encoding="utf-8")
 
 
-def _annotation_xml(
-    settings: StreetSettings,
-    name: str,
-    street: int,
-    pose: Pose,
-    annotations: Sequence[Annotation],
-    feet: dict[int, NDArray[np.float64]],
-) -> "ElementTree.ElementTree[ElementTree.Element]":
+def _annotation_xml(settings: StreetSettings, view: ViewFiles) -> "ElementTree.ElementTree[ElementTree.Element]":
+    origin = street_origin(settings, view.street)
+    feet = {tree.number: to_latlng(tree.foot.astype(np.float64), origin) for tree in view.trees}
     root = ElementTree.Element("annotation")
-    _leaf(root, "filename", f"{name}.jpg")
+    _leaf(root, "filename", f"{view_name(view.street, view.number)}.jpg")
     size = ElementTree.SubElement(root, "size")
     for tag, value in (("width", settings.width), ("height", settings.height), ("depth", 3)):
         _leaf(size, tag, str(value))
-    _leaf(root, "panocoords", _degrees(pose.latlng))
-    _leaf(root, "yaw", f"{pose.yaw:.12f}")
-    for annotation in annotations:
+    _leaf(root, "panocoords", _degrees(view.pose.latlng))
+    _leaf(root, "yaw", f"{view.pose.yaw:.12f}")
+    for annotation in view.annotations:
         item = ElementTree.SubElement(root, "object")
         _leaf(item, "name", settings.class_name)
         _leaf(item, "pose", "Unspecified")
@@ -100,7 +97,7 @@ def _annotation_xml(
         # VOC counts pixels from 1 and includes the last: only the first corner moves.
         for tag, pixel in (("xmin", xmin + 1), ("ymin", ymin + 1), ("xmax", xmax), ("ymax", ymax)):
             _leaf(box, tag, str(pixel))
-        _leaf(item, "ID", str(street * IDS_PER_STREET + annotation.tree))
+        _leaf(item, "ID", str(view.street * IDS_PER_STREET + annotation.tree))
         _leaf(item, "location", _degrees(feet[annotation.tree]))
     return ElementTree.ElementTree(root)
 
