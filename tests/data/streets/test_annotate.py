@@ -9,6 +9,8 @@ from crossview.data.streets.light import draw_light
 from crossview.data.streets.projection import Panorama
 from crossview.data.streets.render import render_view
 from crossview.data.streets.settings import StreetSettings
+from crossview.data.streets.species import SPECIES
+from crossview.data.streets.trees import grow_tree
 from crossview.data.streets.world import build_street
 
 SETTINGS = StreetSettings(width=2048)
@@ -112,6 +114,15 @@ def test_boxes_hold_what_the_settings_promise(views):
                 assert inside.sum() > 0.97 * (canvas.owner == annotation.tree).sum()
 
 
+def tree_and_canvas(away):
+    """A tree at (0, 0) and an empty canvas of 1024x512 taken from a distance in metres."""
+    rng = np.random.default_rng(0)
+    light = draw_light(rng, 0)
+    tree = grow_tree(rng, 1, np.zeros(2), SPECIES[0], "summer", light, 3.0)
+    picture, owner = np.zeros((512, 1024, 3), dtype=np.uint8), np.zeros((512, 1024), dtype=np.uint16)
+    return tree, Canvas(Panorama(away, 0.0, 3.0, 0.0, 1024), light, picture, owner)
+
+
 def paint_square(canvas, tree, left, top, width, height):
     colours = np.zeros((height, width, 3), dtype=np.uint8)
     canvas.paste(left, top, colours, np.ones((height, width), dtype=bool), tree)
@@ -135,15 +146,7 @@ def paint_square(canvas, tree, left, top, width, height):
 )
 def test_visible_part_becomes_the_box(squares, expected):
     settings = StreetSettings(width=1024)
-    street = build_street(StreetSettings(width=128), 0)
-    tree = street.trees[0]
-    camera = Panorama(float(tree.foot[0]) + 10, float(tree.foot[1]), 3.0, 0.0, 1024)
-    canvas = Canvas(
-        camera,
-        draw_light(np.random.default_rng(0), 0),
-        np.zeros((512, 1024, 3), dtype=np.uint8),
-        np.zeros((512, 1024), dtype=np.uint16),
-    )
+    tree, canvas = tree_and_canvas(10.0)
     for number, square in enumerate(squares):
         paint_square(canvas, tree.number if number == 0 else 0, *square)
     found = annotate_view(settings, canvas, [tree])
@@ -152,14 +155,7 @@ def test_visible_part_becomes_the_box(squares, expected):
 
 def test_far_trees_are_left_out():
     settings = StreetSettings(width=1024, max_distance_m=9.0)
-    tree = build_street(StreetSettings(width=128), 0).trees[0]
     for away, count in ((8.9, 1), (9.1, 0)):
-        camera = Panorama(float(tree.foot[0]) + away, float(tree.foot[1]), 3.0, 0.0, 1024)
-        canvas = Canvas(
-            camera,
-            draw_light(np.random.default_rng(0), 0),
-            np.zeros((512, 1024, 3), dtype=np.uint8),
-            np.zeros((512, 1024), dtype=np.uint16),
-        )
+        tree, canvas = tree_and_canvas(away)
         paint_square(canvas, tree.number, 300, 300, 40, 80)
         assert len(annotate_view(settings, canvas, [tree])) == count
