@@ -18,6 +18,7 @@ from crossview.build import build
 from crossview.data.batch import PairBatch
 from crossview.detector.decode import DetectionDecoder
 from crossview.detector.detections import ViewDetections
+from crossview.detector.loss import Reduce
 from crossview.detector.ssd import SSD
 from crossview.dual.criterion import DualCriterion
 from crossview.dual.dual_ssd import DualOutput, DualSSD
@@ -35,6 +36,9 @@ class CrossViewModule(pl.LightningModule):
 
     Logged by name: ``{train,val,test}/loss/{total,view_1,view_2,view_1_to_2,view_2_to_1}``, and at the end of an
     evaluation ``{val,test}/detection/{ap50,voc07_ap}`` and ``{val,test}/cross/{ap50,geometry_ap50,center_px}``.
+
+    The metrics of an evaluation do not depend on its batch size. Its losses do, somewhat: each batch divides by its own
+    number of positives and mines its own negatives, and the batches are averaged by their numbers of pairs.
     """
 
     hparams: Any  # a plain attribute dictionary; Lightning types it as a union of three
@@ -94,6 +98,7 @@ class CrossViewModule(pl.LightningModule):
             self.net.to(memory_format=torch.channels_last)
         self.criterion: DualCriterion = build(loss, "model.loss")
         self.decoder: DetectionDecoder = build(decoder, "model.decoder")
+        self.random_start = backbone.get("weights") is None
         # The weights file has done its work; a checkpoint must load where that file does not exist.
         self.hparams["backbone"] = {**copy.deepcopy(dict(backbone)), "weights": None}
         self.detection_metrics = DetectionAP()
@@ -108,11 +113,19 @@ class CrossViewModule(pl.LightningModule):
         """Detections (B, 2, D) of both views and where they are in the other view."""
         return self.net.detections(output, batch.cameras, self.decoder)
 
-    def losses(self, batch: PairBatch, output: DualOutput) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted total and the four terms."""
+    def losses(
+        self, batch: PairBatch, output: DualOutput, reduce: Reduce | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted total and the four terms.
+
+        Args:
+            batch: pairs with their objects.
+            output: of `forward` for them.
+            reduce: mean over the ranks; only for steps that all ranks take together.
+        """
         detector = self.net.detector
         terms = self.criterion(
-            output, batch.objects, batch.cameras, detector.anchors, detector.variances, reduce=self._mean_over_ranks
+            output, batch.objects, batch.cameras, detector.anchors, detector.variances, reduce=reduce
         )
         return self.criterion.total(terms)
 
@@ -125,7 +138,7 @@ class CrossViewModule(pl.LightningModule):
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """The total loss of a batch."""
-        total, terms = self.losses(batch, self(batch))
+        total, terms = self.losses(batch, self(batch), self._mean_over_ranks)
         self.log("train/loss/total", total.detach(), prog_bar=True, batch_size=len(batch.pair_index))
         self.log_dict(
             {f"train/loss/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch.pair_index)
@@ -135,6 +148,7 @@ class CrossViewModule(pl.LightningModule):
 
     def _evaluate(self, batch: PairBatch, split: str) -> None:
         output = self(batch)
+        # Not reduced over the ranks: their shares may differ by a batch, and the one without would never answer.
         total, terms = self.losses(batch, output)
         values = {"total": total, **terms}
         self.log_dict(

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,20 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.callbacks import ModelCheckpoint
 
+from crossview.build import ConfigError
 from crossview.callbacks.finite import NonFiniteLossError
 from crossview.console import quiet_libraries
 from crossview.data.errors import DataError
 from crossview.module import CrossViewModule
 
 logger = logging.getLogger(__name__)
+
+SHOWN_MISMATCHES = 4
 
 
 class UserError(Exception):
@@ -37,12 +43,21 @@ def train(config: DictConfig) -> float | None:
     """
     try:
         return _train(config, Path(config.run_dir))
-    except (DataError, NonFiniteLossError) as error:
+    except (DataError, ConfigError, NonFiniteLossError, MisconfigurationException) as error:
         raise UserError(str(error)) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(
-            f"{error.__cause__ or error}\n(in the config: {error})" if error.__cause__ else str(error)
-        ) from error
+        raise UserError(_explain(error)) from error
+
+
+def _explain(error: HydraException | OmegaConfBaseException) -> str:
+    """What went wrong while the config's objects were made, without repeating it for every level of the config."""
+    cause = error.__cause__
+    if cause is None:
+        return str(error)
+    if isinstance(cause, DataError | ConfigError):
+        return str(cause)
+    place = ", ".join(line.removesuffix(":") for line in str(error).splitlines() if line.startswith(("Error", "full")))
+    return f"{cause}\n({place})"
 
 
 def _train(config: DictConfig, run_dir: Path) -> float | None:
@@ -62,8 +77,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     best = _best_score(trainer)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if config.test:
-        path = _best_checkpoint(trainer)
-        trainer.test(module, datamodule=data, ckpt_path=path, weights_only=path is not None or None)
+        trainer.test(module, datamodule=data, ckpt_path=_best_checkpoint(trainer), weights_only=True)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     if trainer.is_global_zero:
         write_metrics(run_dir / "metrics.json", metrics)
@@ -81,19 +95,40 @@ def load_weights(module: CrossViewModule, path: Path) -> None:
         raise UserError(f"ckpt: found no file {path}; expected a checkpoint such as RUN_FOLDER/checkpoints/best.ckpt")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"ckpt: {path} is not a checkpoint of a training run ({type(error).__name__}), or it is damaged; expected "
+            "RUN_FOLDER/checkpoints/best.ckpt or last.ckpt. Pretrained VGG weights go to model.backbone.weights"
+        ) from error
+    try:
         module.load_state_dict(state)
-    except (RuntimeError, KeyError, OSError, EOFError, ValueError, ImportError) as error:
-        raise UserError(f"ckpt: {path} does not fit this network: {error}") from error
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        lines = str(error).splitlines()
+        more = [f"\t... and {len(lines) - 1 - SHOWN_MISMATCHES} more"] if len(lines) > 1 + SHOWN_MISMATCHES else []
+        raise UserError(
+            "\n".join([f"ckpt: {path} does not fit this network: {lines[0]}", *lines[1 : 1 + SHOWN_MISMATCHES], *more])
+        ) from error
 
 
 def _best_checkpoint(trainer: pl.Trainer) -> str | None:
+    """The checkpoint to test; None for the weights as they are."""
     checkpoint = trainer.checkpoint_callback
-    return str(getattr(checkpoint, "best_model_path", "")) or None
+    if not isinstance(checkpoint, ModelCheckpoint) or not checkpoint.best_model_path:
+        return None
+    if _best_score(trainer) is None:
+        logger.warning(
+            "%s was never a number, so no checkpoint is the best: the last weights are tested. "
+            "Without objects seen in both views, use monitor=val/detection/ap50",
+            checkpoint.monitor,
+        )
+        return None
+    return checkpoint.best_model_path
 
 
 def _best_score(trainer: pl.Trainer) -> float | None:
+    """The best value of the monitored metric, None if it was never a number (Lightning ranks NaN as infinitely bad)."""
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
-    return None if score is None else float(score)
+    return None if score is None or not math.isfinite(score) else float(score)
 
 
 def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, MultiStepLR, OneCycleLR
 
+from crossview.build import ConfigError
+
 
 def constant(optimizer: Optimizer, total_steps: float) -> LRScheduler:
     """The optimizer's own learning rate throughout."""
@@ -30,10 +32,10 @@ def one_cycle(
         end_factor: last learning rate as a fraction of the peak.
 
     Raises:
-        ValueError: the run has no known end.
+        ConfigError: the run has no known end.
     """
     if not math.isfinite(total_steps) or total_steps < 1:
-        raise ValueError(
+        raise ConfigError(
             "scheduler=one_cycle needs to know the length of the run: set trainer.max_epochs or trainer.max_steps, "
             "or choose scheduler=constant"
         )

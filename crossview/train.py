@@ -3,6 +3,7 @@
 Imports of torch and Lightning wait until a run really starts, so that ``--help`` answers at once.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+
+from crossview.spelling import run_with_hints
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "conf"
 
@@ -22,11 +25,11 @@ def main(config: DictConfig) -> float | None:
     try:
         return train(config)
     except UserError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # one failed job must not end the others
+        if HydraConfig.get().mode == RunMode.MULTIRUN or "HYDRA_FULL_ERROR" in os.environ:
+            raise  # one failed job must not end the others; and who asks for the traceback gets it
         print(f"\n{error}", file=sys.stderr)
         sys.exit(1)
 
 
 if __name__ == "__main__":
-    main()
+    run_with_hints(main, CONFIG_DIR, "train")

@@ -1,15 +1,18 @@
-"""Stops a run whose loss is no longer a number, before the weights are spoilt, and says where it came from."""
+"""Stops a run whose loss or gradient is no longer a number, before it spoils the weights, and says where it is from."""
+
+from collections.abc import Callable
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from crossview.data.batch import PairBatch, select_pair
 from crossview.module import CrossViewModule
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite."""
+    """The loss or its gradient became NaN or infinite."""
 
 
 class StopOnNonFiniteLoss(pl.Callback):
@@ -31,24 +34,59 @@ class StopOnNonFiniteLoss(pl.Callback):
         Raises:
             NonFiniteLossError: the loss is NaN or infinite.
         """
-        if bool(torch.isfinite(loss)) or self._batch is None or not isinstance(pl_module, CrossViewModule):
+        if not bool(torch.isfinite(loss)):
+            self._stop(trainer, pl_module, f"the loss is {float(loss)}", _is_broken)
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Checks the gradient: a finite loss may have one that is not.
+
+        With 16-bit floats it is left to the gradient scaler, which expects overflows and skips such steps.
+
+        Raises:
+            NonFiniteLossError: the gradient is NaN or infinite.
+        """
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
-        found = "; ".join(_diagnose(pl_module, self._batch)) or "in no single pair"
+        weights = [weight for weight in pl_module.parameters() if weight.grad is not None]
+        norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        if bool(torch.isfinite(norm)):
+            return
+
+        def has_broken_gradient(term: Tensor) -> bool:
+            gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
+            return any(_is_broken(gradient) for gradient in gradients if gradient is not None)
+
+        self._stop(trainer, pl_module, f"the gradient's length is {float(norm)}", has_broken_gradient)
+
+    def _stop(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str, is_guilty: Callable[[Tensor], bool]
+    ) -> None:
+        found: list[str] = []
+        if self._batch is not None and isinstance(pl_module, CrossViewModule):
+            found = _diagnose(pl_module, self._batch, is_guilty)
         raise NonFiniteLossError(
-            f"the loss is {float(loss)} at step {trainer.global_step}: {found}. "
+            f"{what} at step {trainer.global_step}: {'; '.join(found)}. The weights are as before this step; "
             "checkpoints/last.ckpt is from the last validation. Look at these views and their annotations; "
             "if they are fine, lower optimizer.lr or trainer.gradient_clip_val."
         )
 
 
-@torch.no_grad()
-def _diagnose(module: CrossViewModule, batch: PairBatch) -> list[str]:
-    """One line for every pair of the batch whose loss is not finite."""
+def _is_broken(value: Tensor) -> bool:
+    return not bool(torch.isfinite(value).all())
+
+
+@torch.enable_grad()
+def _diagnose(module: CrossViewModule, batch: PairBatch, is_guilty: Callable[[Tensor], bool]) -> list[str]:
+    """One line for every pair of the batch with a guilty loss term; all pairs if none is guilty by itself.
+
+    Other processes may be fine and do not take part, so nothing in here may wait for them.
+    """
     lines = []
     for number, (view_1, view_2) in enumerate(batch.names):
         pair = select_pair(batch, number)
         _, terms = module.losses(pair, module(pair))
-        broken = [name for name, value in terms.items() if not bool(torch.isfinite(value))]
-        if broken:
-            lines.append(f"pair {view_1} / {view_2}: {', '.join(broken)}")
-    return lines
+        guilty = [name for name, value in terms.items() if is_guilty(value)]
+        if guilty:
+            lines.append(f"pair {view_1} / {view_2}: {', '.join(guilty)}")
+    together = ", ".join(f"{view_1} / {view_2}" for view_1, view_2 in batch.names)
+    return lines or [f"no pair of this process by itself, but together {together}"]
