@@ -238,9 +238,41 @@ def test_difficult_objects(use_difficult):
         matched = labels.objects[labels.labels > 0]
         assert (0 in matched) == use_difficult
         assert bool((labels.labels == NEUTRAL).any()) == (not use_difficult)
-        # A padded slot that is flagged difficult ignores nothing.
+        # A padded slot, whatever is left in it, is neither an object nor ignored.
         views[i].present[:, 0] = False
-        assert not (criterion.match(ANCHORS, views[i], period(camera)[:, i]).labels == NEUTRAL).any()
+        padded = criterion.match(ANCHORS, views[i], period(camera)[:, i])
+        assert not (padded.labels == NEUTRAL).any()
+        assert 0 not in padded.objects[padded.labels > 0]
+
+
+def test_what_is_left_in_padded_slots_does_not_matter():
+    camera = random_cameras(9, 2, dtype=torch.float64)
+    objects, output = street(9, camera, count=5, unshared=0), random_output(9, camera)
+    objects.present[0, 1, 2:] = False  # with the identities that view 1 has
+    objects.present[1, 0, 4:] = False
+    clean = Objects(
+        *(field * objects.present.view(*objects.present.shape, *[1] * (field.dim() - 3)) for field in objects)
+    )
+    assert run(DualCriterion(), output, objects, camera) == run(DualCriterion(), output, clean, camera)
+
+
+def test_offsets_of_a_view_go_around_the_seam_of_that_view():
+    # One box over x = 150: the seam of view 1, and the middle of view 2, which shows half of the directions a pixel.
+    camera = random_cameras(10, 1, dtype=torch.float64)
+    camera = camera._replace(scale=camera.scale * torch.tensor([1.0, 0.5])[:, None])
+    objects = street(10, camera, count=1, unshared=1)
+    objects.boxes[:] = torch.tensor([142.5, 35.8, 157.5, 46.7])
+    criterion = DualCriterion()
+    output, matches = perfect_output(criterion, objects, camera)
+    sides = [ANCHORS[match.labels[0] > 0][:, 0] < 75 for match in matches]
+    assert bool(sides[0].any())
+    assert not bool(sides[0].all())
+    assert not bool(sides[1].any())
+    # The offsets of every anchor lead to the box, or to the same box once around.
+    decoded = to_centers(output.boxes[0, 0][matches[0].labels[0] > 0])[:, 0]
+    torch.testing.assert_close(decoded, torch.where(sides[0], 0.0, 150.0).double(), rtol=0, atol=1e-4)
+    found = run(criterion, output, objects, camera)
+    assert [found[name] for name in TERMS[:2]] == [pytest.approx((0, 0), abs=1e-6)] * 2
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,11 @@ def test_detections_carry_the_placements_of_their_own_anchors():
             for view in range(2):
                 few = chosen[pair, view, : 12 - 3 * pair - view]
                 logits[pair, view, few, 2] = 10 + 2 * torch.rand(len(few), generator=generator)
-        output = output._replace(logits=logits)
+        # Places that exist in one direction and not in the other; the first anchor, which stands on padding, has both.
+        masks = torch.rand(2, 2, len(network.anchors), generator=generator) < 0.5
+        masks[:, :, 0] = True
+        first, second = (output.placements[i]._replace(valid=masks[i]) for i in range(2))
+        output = output._replace(logits=logits, placements=(first, second))
         detections, placed = network.detections(output, camera, DetectionDecoder(0.3))
     count = int(detections.present.sum(dim=-1).max())
     assert detections.boxes.shape == placed.boxes.shape == placed.geometry_boxes.shape == (2, 2, count, 4)
@@ -215,18 +219,18 @@ def test_detections_carry_the_placements_of_their_own_anchors():
 
 
 def test_detections_go_around_the_seam_of_their_view():
-    network, camera = narrow_network(), random_cameras(8, 1)
+    network, camera = narrow_network(), random_cameras(8, 2)
     with torch.no_grad():
-        output = forward(network, random_images(8, 1), camera)
+        output = forward(network, random_images(8, 2), camera)
     boxes, logits = output.boxes.clone(), torch.zeros_like(output.logits)
     logits[..., 0] = 10
-    # The same object on both sides of the seam, in both views; the crop that is view 2 has no seam there.
+    # The same object on both sides of the seam, in all views; those that are crops have no seam there.
     boxes[:, :, 0] = torch.tensor([140.0, 30.0, 160.0, 60.0])
     boxes[:, :, 1] = torch.tensor([-10.0, 30.0, 10.0, 60.0])
     logits[:, :, 0, 1], logits[:, :, 1, 1] = 14, 13
     cropped = camera._replace(scale=camera.scale * torch.tensor([1.0, 0.5])[:, None])
     detections, _ = network.detections(output._replace(boxes=boxes, logits=logits), cropped, DetectionDecoder(0.3))
-    assert detections.present.sum(dim=-1).tolist() == [[1, 2]]
+    assert detections.present.sum(dim=-1).tolist() == [[1, 2], [1, 2]]
 
 
 def test_no_detection_at_all():
