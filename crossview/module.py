@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from crossview.build import build
 from crossview.data.batch import PairBatch
@@ -59,6 +59,7 @@ class CrossViewModule(pl.LightningModule):
         normalize_first_map: bool = True,
         variances: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
         weight_decay: float = 0.0005,
+        projection_lr_factor: float = 1.0,
         channels_last: bool = True,
     ) -> None:
         """Builds network, losses and metrics.
@@ -78,6 +79,7 @@ class CrossViewModule(pl.LightningModule):
             normalize_first_map: L2 normalisation of the first feature map.
             variances: of the box offsets.
             weight_decay: L2 on the weights of convolutions and linear layers; biases and norms have none.
+            projection_lr_factor: learning rate of the projection head as a multiple of the optimizer's.
             channels_last: memory format of the convolutions, faster on CPUs and on GPUs with tensor cores.
         """
         super().__init__()
@@ -185,14 +187,23 @@ class CrossViewModule(pl.LightningModule):
         """Logs the metrics of the test pairs."""
         self._log_metrics("test")
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimizer gets: detector and projection head, each with and without L2."""
+        rate, decay = float(self.hparams["optimizer"]["lr"]), float(self.hparams["weight_decay"])
+        factors: list[tuple[nn.Module, float]] = [(detector, 1.0) for detector in self.net.detectors()]
+        factors.append((self.net.projection, float(self.hparams["projection_lr_factor"])))
+        groups: list[dict[str, Any]] = []
+        for part, factor in factors:
+            trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+            vectors = [parameter for parameter in trained if parameter.dim() <= 1]
+            matrices = [parameter for parameter in trained if parameter.dim() > 1]
+            groups.append({"params": matrices, "lr": rate * factor, "weight_decay": decay})
+            groups.append({"params": vectors, "lr": rate * factor, "weight_decay": 0.0})
+        return groups
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer with L2 on convolution and linear weights only, and the learning-rate schedule."""
-        trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.dim() > 1], "weight_decay": float(self.hparams["weight_decay"])},
-            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = build(self.hparams["optimizer"], "optimizer")(groups)
+        optimizer = build(self.hparams["optimizer"], "optimizer")(self.parameter_groups())
         settings = self.hparams["scheduler"]
         total_steps = self.trainer.estimated_stepping_batches
         schedule = build(settings["schedule"], "scheduler.schedule")

@@ -51,6 +51,10 @@ class DualSSD(nn.Module):
         self.detector_2 = None if share_weights else copy.deepcopy(detector)
         self.projection = projection
 
+    def detectors(self) -> list[SSD]:
+        """The detector of both views, or that of view 1 and that of view 2."""
+        return [self.detector] if self.detector_2 is None else [self.detector, self.detector_2]
+
     @property
     def anchors(self) -> Tensor:
         """Anchors (N, 4) ``cxcywh`` pixels, the same for both views."""

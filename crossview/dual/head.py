@@ -73,7 +73,12 @@ class ProjectionHead(nn.Module):
     """
 
     def __init__(
-        self, image_size: tuple[int, int], variances: tuple[float, ...], hidden: int = 64, learned: bool = True
+        self,
+        image_size: tuple[int, int],
+        variances: tuple[float, ...],
+        hidden: int = 64,
+        learned: bool = True,
+        box_gradient: float = 1.0,
     ) -> None:
         """Builds the head.
 
@@ -82,8 +87,17 @@ class ProjectionHead(nn.Module):
             variances: of the correction's offsets.
             hidden: width of the two hidden layers.
             learned: False keeps pure geometry; only co-visibility is learned then.
+            box_gradient: factor of the gradient that reaches the detector's boxes through the geometry. A pixel at the
+                foot of a far box moves the placed box by many, so that with factor 1 this gradient drowns the others
+                of an untrained detector.
+
+        Raises:
+            ValueError: ``box_gradient`` is not in 0..1.
         """
         super().__init__()
+        if not 0 <= box_gradient <= 1:
+            raise ValueError(f"projection.box_gradient: found {box_gradient}, expected 0 to 1")
+        self.box_gradient = box_gradient
         self.image_size = image_size
         self.variances = variances
         self.learned = learned
@@ -102,6 +116,7 @@ class ProjectionHead(nn.Module):
             score: (B, N) probability that the box holds an object.
         """
         source, target = camera_from.per_object(), camera_to.per_object()
+        boxes = boxes.detach().lerp(boxes, self.box_gradient)
         standing, located = locate_boxes(source, boxes)
         placed, distance_to, visible = view_boxes(target, standing)
         valid = located & visible

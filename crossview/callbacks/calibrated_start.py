@@ -1,0 +1,40 @@
+"""A better start where no pretrained weights are given: see `crossview.detector.calibration`."""
+
+import logging
+
+import pytorch_lightning as pl
+from torch import nn
+
+from crossview.data.batch import collate
+from crossview.data.datamodule import PairDataModule
+from crossview.detector.calibration import calibrate
+from crossview.module import CrossViewModule
+
+logger = logging.getLogger(__name__)
+
+
+class CalibratedStart(pl.Callback):
+    """Calibrates a randomly started network on the first training pairs, before the first step.
+
+    Runs before the network is handed to the devices, on the same pairs in every process. A network that started from
+    weights or from a checkpoint is left alone.
+    """
+
+    def __init__(self, pairs: int = 4) -> None:
+        """Takes the number of pairs to look at."""
+        self.pairs = pairs
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Calibrates once, when the data is there."""
+        data = getattr(trainer, "datamodule", None)
+        if stage != "fit" or not isinstance(pl_module, CrossViewModule) or not isinstance(data, PairDataModule):
+            return
+        if not pl_module.random_start or trainer.ckpt_path is not None:
+            return
+        dataset = data.dataset("train")
+        batch = collate([dataset[index] for index in range(min(self.pairs, len(dataset)))])
+        for detector in pl_module.net.detectors():
+            layers = [*detector.backbone.modules(), *detector.extras.modules()]
+            calibrate(detector, [layer for layer in layers if isinstance(layer, nn.Conv2d)], batch.images.flatten(0, 1))
+        pl_module.random_start = False
+        logger.info("Calibrated the random start on %d training pairs.", len(batch.pair_index))

@@ -1,0 +1,51 @@
+"""Which networks are calibrated before the first step, and which are left alone."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from crossview.train import CONFIG_DIR
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def parts(pair_root, tmp_path):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        overrides = [*TINY, f"data.root={pair_root}", f"run_dir={tmp_path}", "trainer.max_epochs=1", "optimizer.lr=0"]
+        config = compose(
+            "train", overrides=[*overrides, "callbacks=none", "logger=none", "trainer.limit_val_batches=0"]
+        )
+    callback = instantiate({"_target_": "crossview.callbacks.calibrated_start.CalibratedStart", "pairs": 2})
+    module = instantiate(config.model, _recursive_=False, _convert_="all")
+    trainer = instantiate(
+        config.trainer, callbacks=[callback], logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    return trainer, module, instantiate(config.data, _convert_="all")
+
+
+def first_layer(module):
+    return module.net.detector.backbone.conv1_1.weight.detach().clone()
+
+
+def test_random_start_is_calibrated_once(parts):
+    trainer, module, data = parts
+    before = first_layer(module)
+    trainer.fit(module, datamodule=data)
+    assert not torch.equal(first_layer(module), before)
+    assert not module.random_start
+
+
+def test_loaded_weights_are_left_alone(parts):
+    trainer, module, data = parts
+    module.random_start = False
+    before = first_layer(module)
+    trainer.fit(module, datamodule=data)
+    assert torch.equal(first_layer(module), before)
+
+
+def test_testing_does_not_calibrate(parts):
+    trainer, module, data = parts
+    before = first_layer(module)
+    trainer.test(module, datamodule=data, verbose=False)
+    assert torch.equal(first_layer(module), before)
