@@ -263,3 +263,28 @@ def test_the_head_moves_no_box_to_please_itself():
     slopes = torch.autograd.grad(placement.boxes.sum(), (boxes, score), allow_unused=True)
     assert bool(slopes[0].any())
     assert slopes[1] is None or not slopes[1].any()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_a_share_of_the_gradient_reaches_the_boxes_and_no_value_changes(share):
+    poses = random_cameras(3, 2, dtype=torch.float64)
+    boxes = random_boxes(3, 2, dtype=torch.float64)
+
+    def placed_and_gradient(factor: float) -> tuple[Tensor, Tensor]:
+        head = ProjectionHead(SIZE, VARIANCES, box_gradient=factor).double()
+        leaf = boxes.clone().requires_grad_()
+        placement = head(poses.view(0), poses.view(1), leaf, scores(boxes))
+        (gradient,) = torch.autograd.grad(placement.boxes.sum(), leaf)
+        return placement.boxes.detach(), gradient
+
+    full, full_gradient = placed_and_gradient(1.0)
+    part, part_gradient = placed_and_gradient(share)
+    assert torch.equal(part, full)
+    assert full_gradient.abs().max() > 0
+    torch.testing.assert_close(part_gradient, share * full_gradient)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_outside_of_0_to_1_is_refused(share):
+    with pytest.raises(ValueError, match="box_gradient"):
+        ProjectionHead(SIZE, VARIANCES, box_gradient=share)
