@@ -1,13 +1,14 @@
 """Pictures of a pair: both views with ground truth, detections, and detections placed from the other view.
 
 Convention:
-    A colour belongs to an identity, the same in both views; grey has no identity. Thin solid boxes are ground truth,
+    A colour belongs to an identity, the same in both views; white has no identity. Thin solid boxes are ground truth,
     thick solid ones detections, dashed ones detections of the other view placed here. A box that crosses the seam is
-    drawn at both image edges.
+    drawn at both image edges. Sky and road where no box is are cut off.
 """
 
 import colorsys
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,10 +16,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Stroke, withStroke
 from numpy.typing import NDArray
 
 GOLDEN_RATIO = 0.618033988749895
-NO_IDENTITY = (0.75, 0.75, 0.75)
+NO_IDENTITY = (1.0, 1.0, 1.0)
+WIDTH_INCHES = 14.0
+# Share of the image height that is always shown, and free space around the outermost boxes.
+SHOWN_BAND = (0.3, 0.7)
+MARGIN = 0.04
 Color = tuple[float, float, float]
 
 
@@ -29,13 +35,13 @@ class Layer(NamedTuple):
         boxes: (K, 4) ``xyxy`` pixels of the view's image.
         ids: (K,) int64 identities, which give the colours.
         has_id: (K,) bool.
-        notes: a short text for each box, or none at all.
+        values: (K,) numbers written at the boxes, or None.
     """
 
     boxes: NDArray[np.float32]
     ids: NDArray[np.int64]
     has_id: NDArray[np.bool_]
-    notes: list[str]
+    values: NDArray[np.float32] | None = None
 
 
 class ViewPicture(NamedTuple):
@@ -46,8 +52,8 @@ class ViewPicture(NamedTuple):
         name: of the view.
         period: pixels in 360 degrees.
         ground_truth: annotated boxes.
-        detections: detected boxes.
-        placed: boxes detected in the other view, placed in this one.
+        detections: detected boxes, with their scores.
+        placed: boxes detected in the other view, placed in this one, with the probability that they are in this view.
     """
 
     image: NDArray[np.uint8]
@@ -58,18 +64,81 @@ class ViewPicture(NamedTuple):
     placed: Layer
 
 
-def identity_color(identity: int) -> Color:
-    """A colour for an identity: neighbouring numbers get far apart hues."""
-    return colorsys.hsv_to_rgb((identity * GOLDEN_RATIO) % 1.0, 0.85, 1.0)
+class Style(NamedTuple):
+    """How the boxes of a layer look; their numbers stand above or below them."""
+
+    label: str
+    line_width: float
+    line: Literal["-"] | tuple[float, tuple[float, ...]] = "-"
+    values_below: bool = False
 
 
-def _draw_layer(
-    axes: Axes, layer: Layer, period: float, width: float, style: str | tuple[float, tuple[float, ...]]
-) -> None:
-    for box, identity, known, note in zip(
-        layer.boxes, layer.ids, layer.has_id, layer.notes or [""] * len(layer.boxes), strict=True
-    ):
-        color = identity_color(int(identity)) if known else NO_IDENTITY
+STYLES = {
+    "ground_truth": Style("ground truth", 1.0),
+    "detections": Style("detected here (above: score)", 2.4),
+    "placed": Style(
+        "detected in the other view, placed here (below: probability that it is in this view)",
+        1.5,
+        (0.0, (3.0, 2.0)),
+        values_below=True,
+    ),
+}
+
+
+def identity_colors(views: tuple[ViewPicture, ViewPicture]) -> dict[int, Color]:
+    """A colour for every identity of a pair, as different as their number allows."""
+    layers = [layer for view in views for layer in (view.ground_truth, view.detections, view.placed)]
+    identities = sorted({int(identity) for layer in layers for identity in layer.ids[layer.has_id]})
+    numbers = np.arange(len(identities))
+    # Evenly spread hues, far apart for neighbouring identities, which often stand side by side.
+    hues = np.argsort(np.argsort(numbers * GOLDEN_RATIO % 1.0)) / max(len(identities), 1)
+    return {
+        identity: colorsys.hsv_to_rgb(float(hue), (0.95, 0.6)[number % 2], 1.0)
+        for identity, hue, number in zip(identities, hues, numbers, strict=True)
+    }
+
+
+def draw_pair(views: tuple[ViewPicture, ViewPicture], title: str) -> Figure:
+    """One figure of both views, one above the other."""
+    colors = identity_colors(views)
+    top, bottom = _shown_rows(views)
+    width = views[0].image.shape[1]
+    figure = Figure(figsize=(WIDTH_INCHES, 2 * WIDTH_INCHES * (bottom - top) / width + 1.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=10)
+    for axes, view in zip(figure.subplots(2, 1), views, strict=True):
+        height, width = view.image.shape[:2]
+        axes.imshow(view.image, extent=(0, width, height, 0))
+        axes.set_title(view.name, fontsize=9, loc="left")
+        axes.set_axis_off()
+        for name, style in STYLES.items():
+            _draw_layer(axes, getattr(view, name), style, view.period, colors)
+        axes.set_xlim(0, width)
+        axes.set_ylim(bottom, top)
+    handles = [
+        Line2D([], [], color="0.3", linewidth=style.line_width, linestyle=style.line, label=style.label)
+        for style in STYLES.values()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
+    return figure
+
+
+def _shown_rows(views: tuple[ViewPicture, ViewPicture]) -> tuple[float, float]:
+    """First and last row of both images that are shown, so that no box is cut."""
+    height = views[0].image.shape[0]
+    boxes = np.concatenate(
+        [layer.boxes for view in views for layer in (view.ground_truth, view.detections, view.placed)]
+    )
+    top = min([SHOWN_BAND[0] * height, *(boxes[:, 1] - MARGIN * height)])
+    bottom = max([SHOWN_BAND[1] * height, *(boxes[:, 3] + MARGIN * height)])
+    return max(float(top), 0.0), min(float(bottom), float(height))
+
+
+def _draw_layer(axes: Axes, layer: Layer, style: Style, period: float, colors: Mapping[int, Color]) -> None:
+    # A dark rim keeps colours apart from sky and leaves.
+    rim = [Stroke(linewidth=style.line_width + 1.2, foreground="black", alpha=0.6)] if style.line == "-" else []
+    for number, (box, identity, known) in enumerate(zip(layer.boxes, layer.ids, layer.has_id, strict=True)):
+        color = colors[int(identity)] if known else NO_IDENTITY
         left, top, right, bottom = (float(value) for value in box)
         for shift in (-period, 0.0, period):
             if right + shift <= 0 or left + shift >= period:
@@ -80,41 +149,19 @@ def _draw_layer(
                 bottom - top,
                 fill=False,
                 edgecolor=color,
-                linewidth=width,
-                linestyle=style,
+                linewidth=style.line_width,
+                linestyle=style.line,
+                path_effects=[*rim, Stroke(linewidth=style.line_width)],
             )
             axes.add_patch(patch)
-            if note:
-                axes.text(left + shift + 2, top - 2, note, color=color, fontsize=7, clip_on=True)
-
-
-def draw_pair(views: tuple[ViewPicture, ViewPicture], title: str) -> Figure:
-    """One figure of both views, one above the other."""
-    height, width = views[0].image.shape[:2]
-    inches = 14.0
-    figure = Figure(figsize=(inches, 2 * inches * height / width + 1.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=10)
-    for axes, view in zip(figure.subplots(2, 1), views, strict=True):
-        axes.imshow(view.image, extent=(0, view.image.shape[1], view.image.shape[0], 0))
-        axes.set_title(view.name, fontsize=9, loc="left")
-        axes.set_axis_off()
-        _draw_layer(axes, view.ground_truth, view.period, 0.9, "-")
-        _draw_layer(axes, view.detections, view.period, 2.2, "-")
-        _draw_layer(axes, view.placed, view.period, 1.6, (0.0, (3.0, 2.0)))
-        axes.set_xlim(0, view.image.shape[1])
-        axes.set_ylim(view.image.shape[0], 0)
-    styles = [
-        Line2D([], [], color="0.3", linewidth=0.9, label="ground truth"),
-        Line2D([], [], color="0.3", linewidth=2.2, label="detected here"),
-        Line2D(
-            [],
-            [],
-            color="0.3",
-            linewidth=1.6,
-            linestyle=(0.0, (3.0, 2.0)),
-            label="detected in the other view, placed here",
-        ),
-    ]
-    figure.legend(handles=styles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    return figure
+            if layer.values is not None:
+                axes.text(
+                    max(left + shift, 0.0) + 1,
+                    bottom + 1 if style.values_below else top - 1,
+                    f"{layer.values[number]:.2f}",
+                    color=tuple((1.0 + channel) / 2 for channel in color),  # lighter: dark hues are hard to read
+                    fontsize=7,
+                    verticalalignment="top" if style.values_below else "bottom",
+                    clip_on=True,
+                    path_effects=[withStroke(linewidth=1.8, foreground=(0.0, 0.0, 0.0, 0.8))],
+                )

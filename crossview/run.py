@@ -43,7 +43,10 @@ def train(config: DictConfig) -> float | None:
     """
     try:
         return _train(config, Path(config.run_dir))
-    except (DataError, ConfigError, NonFiniteLossError, MisconfigurationException) as error:
+    except DataError as error:
+        # From a loader's process it comes with the traceback there in front.
+        raise UserError(str(error).rpartition(f"{DataError.__module__}.{DataError.__name__}: ")[2].rstrip()) from error
+    except (ConfigError, NonFiniteLossError, MisconfigurationException) as error:
         raise UserError(str(error)) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error)) from error

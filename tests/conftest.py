@@ -7,7 +7,12 @@ import pytest
 from tests.data.make_voc import write_pair_dataset
 
 # A network of the shape of SSD300 that takes a moment instead of minutes.
-TINY = ["model.backbone.channels=[4,4,8,8,8]", "model.backbone.fc_channels=16", "data.num_workers=0"]
+TINY = [
+    "model.backbone.channels=[4,4,8,8,8]",
+    "model.backbone.fc_channels=16",
+    "model.extra_stages=[[4,8,2,1,3],[4,8,2,1,3],[4,8,1,0,3],[4,8,1,0,3]]",
+    "data.num_workers=0",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import torch
 
 from crossview.module import CrossViewModule
 from tests.conftest import TINY
-from tests.data.make_voc import ANNOTATIONS, IMAGES, write_pair_dataset
+from tests.data.make_voc import write_pair_dataset
 
 TIME_LIMIT_S = 240
 
@@ -78,55 +78,56 @@ def test_fine_tuning_starts_from_a_checkpoint(finished, pair_root, tmp_path, run
     assert torch.equal(before[weights], after[weights])
 
 
-def break_xml(root):
-    path = root / ANNOTATIONS / "train000_z1.xml"
-    path.write_text("<annotation><object></annotation>")
-    return [path.name]
+def test_help_fits_a_screen(tmp_path, run_environment):
+    done = run("--help", cwd=tmp_path, env=run_environment)
+    assert done.returncode == 0
+    for word in ("data.root=DIR", "trainer: cpu", "scheduler: constant, one_cycle, steps", "--cfg job"):
+        assert word in done.stdout
+    assert len(done.stdout.splitlines()) < 50
+    assert max(map(len, done.stdout.splitlines())) <= 120
 
 
-def truncate_image(root):
-    path = root / IMAGES / "train000_z1.jpg"
-    path.write_bytes(path.read_bytes()[:-200])
-    return [path.name]
+def test_help_answers_at_once():
+    code = (
+        "import crossview.train, sys; sys.exit(bool({'torch', 'pytorch_lightning', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def forget_folder(root):
-    (root / IMAGES).rename(root / "Bilder")
-    return ["Images"]
-
-
-BAD_DATA = [break_xml, truncate_image, forget_folder]
-BAD_CONFIG = [
-    (["optimizer.learning_rate=1"], ["learning_rate"]),  # a misspelled key
-    (["modell=ssd300"], ["modell"]),  # a misspelled group
+# What the messages say is tested in test_run.py; here, how the command says it.
+BAD_CALLS = [
+    (["optimizer.learning_rate=1"], ["learning_rate", "optimizer has betas, eps, lr"]),  # a misspelled key
+    (["modell=ssd300"], ["modell", "did you mean model?"]),  # a misspelled group
     (["model=ssd301"], ["ssd301", "ssd300"]),  # no such choice: lists those that exist
-    (["model.loss.weights.view_3=1"], ["view_3"]),  # an unknown loss term
-    (["model.anchors.scales=[0.1,0.2]"], ["anchors.scales", "7"]),  # lists that do not fit
+    (["data.root=nowhere"], ["data.root", "nowhere"]),  # bad data
+    (["model.loss.weights.view_3=1"], ["view_3"]),  # a key of a mapping
     (["ckpt=nowhere.ckpt"], ["nowhere.ckpt"]),
-    (["model.backbone.weights=nowhere.h5"], ["nowhere.h5"]),
-    (["data.root=nowhere"], ["data.root", "nowhere"]),
-    (["data.train_set=trian"], ["trian", "train"]),
 ]
 
 
-@pytest.mark.parametrize("damage", BAD_DATA)
-def test_bad_data_is_named_without_a_traceback(damage, tmp_path, run_environment):
-    root = write_pair_dataset(tmp_path / "data", pairs=2)
-    words = damage(root)
-    done = run(*TINY, f"data.root={root}", cwd=tmp_path, env=run_environment)
-    assert done.returncode == 1
-    for word in words:
-        assert word in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(("overrides", "words"), BAD_CONFIG)
-def test_bad_config_is_named_without_a_traceback(overrides, words, pair_root, tmp_path, run_environment):
+@pytest.mark.parametrize(("overrides", "words"), BAD_CALLS, ids=[overrides[0] for overrides, _ in BAD_CALLS])
+def test_bad_calls_fail_without_a_traceback(overrides, words, pair_root, tmp_path, run_environment):
     done = run(*TINY, f"data.root={pair_root}", *overrides, cwd=tmp_path, env=run_environment)
     assert done.returncode == 1
     for word in words:
         assert word in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_traceback_is_shown_to_who_asks_for_it(pair_root, tmp_path, run_environment):
+    environment = {**run_environment, "HYDRA_FULL_ERROR": "1"}
+    done = run(*TINY, f"data.root={pair_root}", "ckpt=nowhere.ckpt", cwd=tmp_path, env=environment)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "found no file nowhere.ckpt" in done.stderr
+
+
+def test_one_failed_job_does_not_end_a_sweep(pair_root, tmp_path, run_environment):
+    arguments = ["-m", "optimizer.lr=-1,1e-4", "trainer.fast_dev_run=true", f"hydra.sweep.dir={tmp_path}/sweep"]
+    done = run(*TINY, f"data.root={pair_root}", *arguments, cwd=tmp_path, env=run_environment)
+    assert done.returncode == 1
+    assert "Invalid learning rate" in done.stderr
+    assert sorted(path.parent.name for path in (tmp_path / "sweep").glob("*/metrics.json")) == ["1"]
 
 
 @pytest.mark.parametrize("objects", [0, 1], ids=["no objects at all", "one object, in the first view only"])
@@ -140,8 +141,10 @@ def test_pairs_without_shared_objects_train(objects, tmp_path, run_environment):
     assert np.isfinite(metrics["train/loss/total"])
 
 
-def test_two_processes_train_as_one_job(pair_root, tmp_path, run_environment):
-    arguments = [*TINY, f"data.root={pair_root}", "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1"]
+def test_two_processes_train_as_one_job(tmp_path, run_environment):
+    # 3 pairs to evaluate: one process has a batch more than the other
+    root = write_pair_dataset(tmp_path / "data", pairs={"train": 4, "val": 3, "test": 3})
+    arguments = [*TINY, f"data.root={root}", "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1"]
     done = run(*arguments, "data.batch_size=1", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path, env=run_environment)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run/metrics.json").read_text())["test/loss/total"] > 0

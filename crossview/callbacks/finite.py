@@ -35,7 +35,7 @@ class StopOnNonFiniteLoss(pl.Callback):
             NonFiniteLossError: the loss is NaN or infinite.
         """
         if not bool(torch.isfinite(loss)):
-            self._stop(trainer, pl_module, f"the loss is {float(loss)}", _is_broken)
+            self._stop(trainer, pl_module, f"the loss is {float(loss.detach())}", _is_broken)
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Checks the gradient: a finite loss may have one that is not.

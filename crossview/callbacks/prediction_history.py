@@ -43,7 +43,7 @@ class PredictionHistory(pl.Callback):
         for index in np.unique(np.linspace(0, len(dataset) - 1, min(self.pairs, len(dataset))).astype(int)):
             batch = collate([dataset[int(index)]])
             stem = f"step_{trainer.global_step:06d}_pair_{index:04d}"
-            title = f"epoch {trainer.current_epoch}, step {trainer.global_step}, scores from {self.min_score}"
+            title = f"epoch {trainer.current_epoch}, step {trainer.global_step}, scores of at least {self.min_score}"
             figure = draw_pair(describe_pair(pl_module, batch, self.min_score), title)
             figure.savefig(self.folder / f"{stem}.jpg", dpi=110)
 
@@ -62,7 +62,6 @@ def describe_pair(module: CrossViewModule, batch: PairBatch, min_score: float) -
         other = 1 - view
         here = detections.present[0, view] & (detections.scores[0, view] >= min_score)
         there = placed.valid[0, other] & (detections.scores[0, other] >= min_score)
-        there &= placed.covisibility[0, other] >= 0.5
         present = batch.objects.present[0, view]
         objects = [batch.objects.boxes, batch.objects.ids, batch.objects.has_id]
         boxes, ids, has_id = [value[0, view][present] for value in objects]
@@ -76,9 +75,14 @@ def describe_pair(module: CrossViewModule, batch: PairBatch, min_score: float) -
                     detections.boxes[0, view][here],
                     seen[view][0][here],
                     seen[view][1][here],
-                    [f"{score:.2f}" for score in detections.scores[0, view][here].tolist()],
+                    detections.scores[0, view][here],
                 ),
-                placed=_layer(placed.boxes[0, other][there], seen[other][0][there], seen[other][1][there]),
+                placed=_layer(
+                    placed.boxes[0, other][there],
+                    seen[other][0][there],
+                    seen[other][1][there],
+                    placed.covisibility[0, other][there],
+                ),
             )
         )
     return pictures[0], pictures[1]
@@ -93,5 +97,5 @@ def _identify(batch: PairBatch, detections: ViewDetections, view: int, around: f
     return objects.ids[0, view][number], best >= 0.5
 
 
-def _layer(boxes: Tensor, ids: Tensor, has_id: Tensor, notes: list[str] | None = None) -> Layer:
-    return Layer(boxes.numpy(), ids.numpy(), has_id.numpy(), notes or [])
+def _layer(boxes: Tensor, ids: Tensor, has_id: Tensor, values: Tensor | None = None) -> Layer:
+    return Layer(boxes.numpy(), ids.numpy(), has_id.numpy(), None if values is None else values.numpy())

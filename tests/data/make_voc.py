@@ -143,7 +143,7 @@ def _write_pair(
     place = rng.uniform(-500, 500, 2)
     step = rng.uniform(4, 6) * _direction(rng.uniform(0, 2 * np.pi))
     bearings = rng.uniform(0, 2 * np.pi, objects)
-    feet = place + rng.uniform(5, 15, objects)[:, None] * np.stack([_direction(b) for b in bearings]).reshape(-1, 2)
+    feet = place + rng.uniform(5, 15, objects)[:, None] * _direction(bearings).T
     heights, names = rng.uniform(3, 8, objects), rng.choice(list(classes), objects)
     first_id = int(rng.integers(1, 2**40))
     colours = rng.integers(0, 256, (objects, 3))
@@ -178,8 +178,8 @@ def _box(offset: np.ndarray, height: float, yaw: float, size: tuple[int, int]) -
     return (x - half, top, x + half, foot) if inside else None
 
 
-def _direction(bearing: float) -> np.ndarray:
-    """East and north of a bearing."""
+def _direction(bearing: float | np.ndarray) -> np.ndarray:
+    """East and north of a bearing, as the first dimension."""
     return np.array([np.sin(bearing), np.cos(bearing)])
 
 

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
+
+from crossview.pictures import NO_IDENTITY, STYLES, Layer, ViewPicture, draw_pair, identity_colors
+
+HEIGHT, WIDTH = 100, 200
+BOX = (20.0, 45.0, 50.0, 60.0)
+
+
+def layer(*boxes, ids=None, known=True, values=None):
+    ids = list(range(1, len(boxes) + 1)) if ids is None else ids
+    return Layer(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(ids, np.int64),
+        np.full(len(boxes), known),
+        None if values is None else np.array(values, np.float32),
+    )
+
+
+def picture(**layers):
+    content = {name: layers.get(name, layer()) for name in STYLES}
+    return ViewPicture(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), "view", float(WIDTH), **content)
+
+
+def drawn(first, second=None):
+    """The boxes of both views: (edges, colour, line width, line style), and the texts."""
+    figure = draw_pair((first, picture() if second is None else second), "title")
+    figure.canvas.draw()
+    views = []
+    for axes in figure.axes:
+        boxes = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+        edges = [tuple(float(edge) for edge in box.get_bbox().extents) for box in boxes]
+        looks = [(to_rgb(box.get_edgecolor()), box.get_linewidth(), box.get_linestyle()) for box in boxes]
+        views.append((edges, looks, axes))
+    return views
+
+
+@pytest.mark.parametrize("kind", STYLES)
+@pytest.mark.parametrize(
+    ("box", "shown"),
+    [
+        (BOX, [BOX]),
+        ((190, 40, 230, 60), [(-10, 40, 30, 60), (190, 40, 230, 60)]),  # over the right edge
+        ((-15, 40, 10, 60), [(-15, 40, 10, 60), (185, 40, 210, 60)]),  # over the left edge
+        ((210, 40, 230, 60), [(10, 40, 30, 60)]),  # beyond the edge: only where it is seen
+        ((0, 40, 200, 60), [(0, 40, 200, 60)]),  # all around
+        ((180, 40, 200, 60), [(180, 40, 200, 60)]),  # up to the edge
+    ],
+)
+def test_boxes_across_the_seam_are_drawn_at_both_edges(kind, box, shown):
+    (edges, looks, _), (others, _, _) = drawn(picture(**{kind: layer(box)}))
+    assert sorted(edges) == sorted(shown)
+    assert len(set(looks)) == 1
+    assert others == []
+
+
+def test_an_identity_has_one_colour_in_both_views():
+    first = picture(ground_truth=layer(BOX, BOX, ids=[3, 4]), detections=layer(BOX, ids=[4]))
+    second = picture(ground_truth=layer(BOX, ids=[4]), placed=layer(BOX, BOX, ids=[3, 4]))
+    (_, here, _), (_, there, _) = drawn(first, second)
+    three, four = here[0][0], here[1][0]
+    assert three != four
+    assert [look[0] for look in here] == [three, four, four]
+    assert [look[0] for look in there] == [four, three, four]
+
+
+@pytest.mark.parametrize(("first", "step"), [(0, 1), (2**62, 1), (0, 1_000_003)])
+def test_colours_of_a_pair_are_far_apart(first, step):
+    ids = [first + step * number for number in range(12)]
+    colors = list(identity_colors((picture(ground_truth=layer(*[BOX] * 12, ids=ids)), picture())).values())
+    distances = [np.abs(np.subtract(a, b)).max() for n, a in enumerate(colors) for b in colors[:n]]
+    assert min(distances) > 0.15
+
+
+def test_no_identity_is_white():
+    assert NO_IDENTITY == (1.0, 1.0, 1.0)
+    (_, looks, _), _ = drawn(picture(detections=layer(BOX, known=False)))
+    assert looks[0][0] == NO_IDENTITY
+
+
+def test_the_three_kinds_look_different_and_the_legend_says_how():
+    (_, looks, axes), _ = drawn(picture(**{kind: layer(BOX) for kind in STYLES}))
+    assert len({look[1:] for look in looks}) == 3
+    legend = axes.figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == [style.label for style in STYLES.values()]
+
+
+def test_numbers_stand_at_their_boxes():
+    (_, _, axes), _ = drawn(picture(detections=layer(BOX, values=[0.987]), placed=layer(BOX, values=[0.2])))
+    score, covisibility = axes.texts
+    assert (score.get_text(), covisibility.get_text()) == ("0.99", "0.20")
+    assert score.get_position()[1] < BOX[1]
+    assert covisibility.get_position()[1] > BOX[3]
+
+
+def test_a_pair_without_objects():
+    (edges, _, axes), (others, _, _) = drawn(picture())
+    assert edges == others == []
+    assert axes.get_ylim() == (70.0, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("box", "shown"),
+    [
+        ((0, 10, 30, 50), (70.0, 6.0)),  # a tall tree
+        ((0, 40, 30, 95), (99.0, 30.0)),  # a near foot
+        ((0, -20, 30, 130), (100.0, 0.0)),  # never more than there is
+    ],
+)
+def test_no_box_is_cut_off(box, shown):
+    views = drawn(picture(ground_truth=layer(BOX)), picture(placed=layer(box)))
+    assert [axes.get_ylim() for _, _, axes in views] == [pytest.approx(shown)] * 2  # both views alike

@@ -1,0 +1,222 @@
+import json
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from crossview.run import UserError, load_weights, train, write_metrics
+from tests.data.make_voc import ANNOTATIONS, IMAGES, write_pair_dataset
+from tests.tiny import quiet_trainer, tiny_config, tiny_module
+
+FAST = ["trainer.fast_dev_run=true", "callbacks=none", "logger=none", "data.batch_size=2"]
+
+
+def refusal(root, run_dir, *overrides):
+    """What a user is told; nothing may be left in the run folder."""
+    with pytest.raises(UserError) as caught:
+        train(tiny_config(*FAST, f"data.root={root}", f"run_dir={run_dir}", *overrides))
+    assert caught.value.__cause__ is not None or "found no file" in str(caught.value)
+    assert not (run_dir / "metrics.json").exists()
+    return str(caught.value)
+
+
+# --- metrics.json ---
+
+
+def test_metrics_are_sorted_and_what_does_not_exist_is_null(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_metrics(path, {"b": math.nan, "a": 0.5, "c": math.inf, "d": -math.inf})
+    assert json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(word)) == {
+        "a": 0.5,
+        "b": None,
+        "c": None,
+        "d": None,
+    }
+    assert list(json.loads(path.read_text())) == ["a", "b", "c", "d"]
+
+
+def test_metrics_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    write_metrics(path, {"a": 1.0})
+    before = path.read_text()
+
+    def full_disk(self, text, **settings):
+        with self.open("w") as file:
+            file.write(text[:3])
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            write_metrics(path, {"a": 2.0})
+    assert path.read_text() == before
+    write_metrics(path, {"a": 2.0})
+    assert json.loads(path.read_text()) == {"a": 2.0}
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
+
+
+# --- ckpt ---
+
+
+BAD_CHECKPOINTS = [
+    (lambda path: path.write_text("hello"), "is not a checkpoint of a training run"),  # a text
+    (lambda path: path.write_bytes(b""), "is not a checkpoint of a training run"),  # an empty file
+    (lambda path: torch.save({"conv1_1.weight": torch.zeros(1)}, path), "model.backbone.weights"),  # bare weights
+    (lambda path: torch.save(torch.zeros(3), path), "is not a checkpoint of a training run"),
+    (lambda path: path.write_bytes(pickle.dumps(print)), "is not a checkpoint of a training run"),  # code is not run
+    (lambda path: torch.save({"state_dict": {}}, path), "does not fit this network"),
+    (lambda path: torch.save({"state_dict": [1]}, path), "does not fit this network"),
+]
+
+
+@pytest.mark.parametrize(("write", "words"), BAD_CHECKPOINTS)
+def test_a_file_that_is_no_checkpoint_is_refused(write, words, tmp_path):
+    path = tmp_path / "some.ckpt"
+    write(path)
+    with pytest.raises(UserError, match=words) as caught:
+        load_weights(tiny_module(), path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) < 8  # a network has hundreds of tensors
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "some.ckpt"
+    torch.save({"state_dict": tiny_module().state_dict()}, path)
+    load_weights(tiny_module(), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="damaged"):
+        load_weights(tiny_module(), path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    path = tmp_path / "some.ckpt"
+    torch.save({"state_dict": tiny_module("data.class_names=[tree,sign]").state_dict()}, path)
+    with pytest.raises(UserError, match=r"does not fit this network(?s:.*)size mismatch(?s:.*)\.\.\. and \d+ more"):
+        load_weights(tiny_module(), path)
+
+
+def test_weights_of_a_checkpoint_arrive(tmp_path):
+    source, module = tiny_module("model.backbone.std=[2,3,4]"), tiny_module()
+    with torch.no_grad():
+        for weight in source.parameters():
+            weight.add_(1.0)
+    torch.save({"state_dict": source.state_dict()}, tmp_path / "some.ckpt")
+    load_weights(module, tmp_path / "some.ckpt")
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), source.parameters(), strict=True))
+    assert module.net.detector.backbone.preprocessing.std == (2, 3, 4)
+
+
+# --- what a user is told ---
+
+REFUSALS = [
+    (["ckpt=nowhere.ckpt"], ["ckpt: found no file nowhere.ckpt", "checkpoints/best.ckpt"]),
+    (["model.backbone.weights=nowhere.h5"], ["nowhere.h5"]),  # a DataError while the model is made
+    (["model.anchors.scales=[0.1]"], ["model.anchors: anchors.scales: found 1 values, need 7"]),
+    (["data.batch_size=0"], ["data.batch_size is 0", "full_key: data"]),
+    (["data.boxes_outside=maybe"], ["boxes_outside", "maybe"]),
+    (["data.train_set=trian"], ["trian"]),  # a DataError while the data is read
+    (["optimizer.lr=-1"], ["optimizer: Invalid learning rate: -1"]),
+    (["+optimizer.momentun=0.9"], ["optimizer: ", "momentun"]),
+    (["scheduler.schedule.warmup=7"], ["scheduler.schedule: ", "7"]),
+    (["trainer.accelerator=abacus"], ["abacus"]),  # Lightning's own check
+    (["+trainer.epochs=3"], ["epochs", "full_key: trainer"]),
+    (["+model.widht=3"], ["widht", "full_key: model"]),
+    (["model.class_names=${nowhere}"], ["nowhere"]),
+]
+
+
+@pytest.mark.parametrize(("overrides", "words"), REFUSALS, ids=[overrides[0] for overrides, _ in REFUSALS])
+def test_what_is_wrong_is_said_in_a_few_lines(overrides, words, pair_root, tmp_path):
+    said = refusal(pair_root, tmp_path, *overrides)
+    for word in words:
+        assert word in said
+    assert len(said.splitlines()) <= 6, said
+    assert "Traceback" not in said
+
+
+def break_xml(root):
+    path = root / ANNOTATIONS / "train000_z1.xml"
+    path.write_text("<annotation><object></annotation>")
+    return path.name
+
+
+def truncate_image(root):
+    path = root / IMAGES / "train000_z1.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    return path.name
+
+
+def forget_folder(root):
+    (root / IMAGES).rename(root / "Bilder")
+    return "Images"
+
+
+@pytest.mark.parametrize("workers", [0, 1])  # what a loader's process raises comes wrapped in its traceback
+@pytest.mark.parametrize("damage", [break_xml, truncate_image, forget_folder])
+def test_faults_in_the_data_are_said_as_they_are(damage, workers, tmp_path):
+    root = write_pair_dataset(tmp_path / "data", pairs=1)
+    name = damage(root)
+    said = refusal(root, tmp_path / "run", f"data.num_workers={workers}")
+    assert name in said
+    assert "Traceback" not in said
+    assert "Caught DataError" not in said
+
+
+def test_a_metric_that_does_not_exist_is_refused_with_those_that_do(pair_root, tmp_path):
+    settings = ["trainer.fast_dev_run=false", "trainer.max_epochs=1", "callbacks=default", "callbacks.pictures=null"]
+    said = refusal(pair_root, tmp_path, *settings, "callbacks.progress=null", "monitor=val/ap")
+    assert "val/ap" in said
+    assert "val/cross/ap50" in said
+
+
+# --- the best checkpoint ---
+
+
+def checkpoint_used_by_test(root, run_dir, monkeypatch, *overrides):
+    """The best value, and the checkpoint that `trainer.test` is told to use."""
+    import pytorch_lightning as pl
+
+    used = []
+    test = pl.Trainer.test
+
+    def remember(self, model=None, ckpt_path=None, **settings):
+        used.append(ckpt_path)
+        return test(self, model, ckpt_path=ckpt_path, **settings)
+
+    monkeypatch.setattr(pl.Trainer, "test", remember)
+    settings = ["callbacks.pictures=null", "callbacks.progress=null", "logger=none", "trainer.max_epochs=1"]
+    best = train(tiny_config(*settings, f"data.root={root}", f"run_dir={run_dir}", "data.batch_size=4", *overrides))
+    return best, used
+
+
+def test_the_best_checkpoint_is_tested(pair_root, tmp_path, monkeypatch):
+    overrides = ["monitor=val/loss/total", "monitor_mode=min"]
+    best, used = checkpoint_used_by_test(pair_root, tmp_path, monkeypatch, *overrides)
+    assert used == [str(tmp_path / "checkpoints/best.ckpt")]
+    assert best == pytest.approx(json.loads((tmp_path / "metrics.json").read_text())["val/loss/total"])
+
+
+def test_without_a_number_to_compare_the_last_weights_are_tested(tmp_path, monkeypatch, caplog):
+    root = write_pair_dataset(tmp_path / "data", pairs=2, objects=0)
+    best, used = checkpoint_used_by_test(root, tmp_path / "run", monkeypatch)
+    assert best is None
+    assert used == [None]
+    assert "monitor=val/detection/ap50" in caplog.text
+    assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
+
+
+def test_nothing_is_tested_if_not_wanted(pair_root, tmp_path, monkeypatch):
+    _, used = checkpoint_used_by_test(pair_root, tmp_path, monkeypatch, "test=false")
+    assert used == []
+    assert "test/loss/total" not in json.loads((tmp_path / "metrics.json").read_text())
+
+
+def test_lightning_still_ranks_nan_as_infinitely_bad():
+    # What `_best_score` relies on.
+    checkpoint = ModelCheckpoint(monitor="x", mode="max")
+    trainer = quiet_trainer(callbacks=[checkpoint], enable_checkpointing=True)
+    assert trainer.checkpoint_callback is checkpoint
+    assert checkpoint.best_model_score is None
