@@ -1,6 +1,7 @@
 """What all tests share: small data sets, and caches of their own."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,13 @@ def pair_root(tmp_path_factory):
     return write_pair_dataset(tmp_path_factory.mktemp("pairs"), pairs=4)
 
 
+def command_environment(cache):
+    """Environment of a command started as a user would, but of this source tree, whatever is installed."""
+    source = str(Path(__file__).resolve().parents[1])
+    return {**os.environ, "CROSSVIEW_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": source}
+
+
 @pytest.fixture
 def run_environment(tmp_path):
-    """Environment of a command started as a user would."""
-    return {**os.environ, "CROSSVIEW_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    """Environment of a command, for one test."""
+    return command_environment(tmp_path / "cache")

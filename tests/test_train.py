@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from crossview.module import CrossViewModule
-from tests.conftest import TINY
+from tests.conftest import TINY, command_environment
 from tests.data.make_voc import write_pair_dataset
 
 TIME_LIMIT_S = 240
@@ -23,11 +23,9 @@ def run(*arguments, cwd, env):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, pair_root):
     """One training of two epochs, shared by the tests that look at what it left."""
-    import os
-
     folder = tmp_path_factory.mktemp("work")
-    env = {**os.environ, "CROSSVIEW_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    done = run(*TINY, f"data.root={pair_root}", "data.batch_size=2", "trainer.max_epochs=2", cwd=folder, env=env)
+    overrides = [*TINY, f"data.root={pair_root}", "data.batch_size=2", "trainer.max_epochs=2"]
+    done = run(*overrides, cwd=folder, env=command_environment(folder / "cache"))
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -87,11 +85,11 @@ def test_help_fits_a_screen(tmp_path, run_environment):
     assert max(map(len, done.stdout.splitlines())) <= 120
 
 
-def test_help_answers_at_once():
+def test_help_answers_at_once(run_environment):
     code = (
         "import crossview.train, sys; sys.exit(bool({'torch', 'pytorch_lightning', 'matplotlib'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], env=run_environment, check=False).returncode == 0
 
 
 # What the messages say is tested in test_run.py; here, how the command says it.
