@@ -187,6 +187,10 @@ class CrossViewModule(pl.LightningModule):
         """Logs the metrics of the test pairs."""
         self._log_metrics("test")
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Weights out of a checkpoint are no random start any more."""
+        self.random_start = False
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What the optimizer gets: detector and projection head, each with and without L2."""
         rate, decay = float(self.hparams["optimizer"]["lr"]), float(self.hparams["weight_decay"])

@@ -111,6 +111,7 @@ def load_weights(module: CrossViewModule, path: Path) -> None:
         raise UserError(
             "\n".join([f"ckpt: {path} does not fit this network: {lines[0]}", *lines[1 : 1 + SHOWN_MISMATCHES], *more])
         ) from error
+    module.random_start = False
 
 
 def _best_checkpoint(trainer: pl.Trainer) -> str | None:
