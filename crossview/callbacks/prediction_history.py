@@ -19,17 +19,19 @@ from crossview.pictures import Layer, ViewPicture, draw_pair
 class PredictionHistory(pl.Callback):
     """After every validation, a picture of each of the first validation pairs."""
 
-    def __init__(self, folder: str, pairs: int = 2, min_score: float = 0.4) -> None:
+    def __init__(self, folder: str, pairs: int = 2, min_score: float = 0.4, most: int = 40) -> None:
         """Takes the settings.
 
         Args:
             folder: where the pictures go.
             pairs: how many pairs are drawn, spread evenly over the validation set.
             min_score: detections below this score are not drawn.
+            most: detections of a view that are drawn, the best ones; an untrained network makes hundreds.
         """
         self.folder = Path(folder)
         self.pairs = pairs
         self.min_score = min_score
+        self.most = most
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the pairs with the network as it is now."""
@@ -44,24 +46,27 @@ class PredictionHistory(pl.Callback):
             batch = collate([dataset[int(index)]])
             stem = f"step_{trainer.global_step:06d}_pair_{index:04d}"
             title = f"epoch {trainer.current_epoch}, step {trainer.global_step}, scores of at least {self.min_score}"
-            figure = draw_pair(describe_pair(pl_module, batch, self.min_score), title)
+            figure = draw_pair(describe_pair(pl_module, batch, self.min_score, self.most), title)
             figure.savefig(self.folder / f"{stem}.jpg", dpi=110)
 
 
 @torch.no_grad()
-def describe_pair(module: CrossViewModule, batch: PairBatch, min_score: float) -> tuple[ViewPicture, ViewPicture]:
-    """Runs the network on a batch of one pair and says what is to be drawn."""
+def describe_pair(
+    module: CrossViewModule, batch: PairBatch, min_score: float, most: int
+) -> tuple[ViewPicture, ViewPicture]:
+    """Runs the network on a batch of one pair and says what is to be drawn; for the settings see `PredictionHistory`."""
     on_device = module.transfer_batch_to_device(batch, module.device, 0)
     detections, placed = module.detect(on_device, module(on_device))
     detections = ViewDetections(*(field.cpu() for field in detections))
     placed = PlacedDetections(*(field.cpu() for field in placed))
     around = period(batch.cameras)[0]
     seen = [_identify(batch, detections, view, float(around[view])) for view in range(2)]
+    drawn = detections.present & (detections.scores >= min_score)
+    drawn &= detections.scores.argsort(dim=-1, descending=True).argsort(dim=-1) < most
     pictures = []
     for view in range(2):
         other = 1 - view
-        here = detections.present[0, view] & (detections.scores[0, view] >= min_score)
-        there = placed.valid[0, other] & (detections.scores[0, other] >= min_score)
+        here, there = drawn[0, view], drawn[0, other] & placed.valid[0, other]
         present = batch.objects.present[0, view]
         objects = [batch.objects.boxes, batch.objects.ids, batch.objects.has_id]
         boxes, ids, has_id = [value[0, view][present] for value in objects]

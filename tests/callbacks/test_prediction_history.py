@@ -45,10 +45,10 @@ def predict(*views):
     return detections, PlacedDetections(there, valid.bool(), there + 1, valid.bool(), covisibility)
 
 
-def described(batch, monkeypatch, *views, min_score=0.4):
+def described(batch, monkeypatch, *views, most=40):
     module = tiny_module()
     monkeypatch.setattr(module, "detect", lambda *_: predict(*views))
-    return describe_pair(module, batch, min_score)
+    return describe_pair(module, batch, 0.4, most)
 
 
 def test_identities_are_those_of_the_objects_that_overlap_most(batch, monkeypatch):
@@ -82,6 +82,14 @@ def test_weak_detections_and_impossible_places_are_left_out(batch, monkeypatch):
     np.testing.assert_allclose(first.placed.boxes, [RIGHT])
 
 
+def test_only_the_best_are_drawn(batch, monkeypatch):
+    scores = [0.5, 0.9, 0.7, 0.8, 0.6]
+    crowd = [(moved(LEFT, 30.0 * number), score, RIGHT, 1, score) for number, score in enumerate(scores)]
+    picture, other = described(batch, monkeypatch, crowd, [], most=3)
+    np.testing.assert_allclose(picture.detections.values, [0.9, 0.7, 0.8])
+    np.testing.assert_allclose(other.placed.values, [0.9, 0.7, 0.8])
+
+
 def test_what_is_annotated(batch, monkeypatch):
     first, second = described(batch, monkeypatch, [], [])
     np.testing.assert_allclose(first.ground_truth.boxes, [LEFT, SEAM, RIGHT])
@@ -95,7 +103,7 @@ def test_what_is_annotated(batch, monkeypatch):
 def test_the_network_is_left_as_it_is(batch):
     module = tiny_module().train()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    first, _ = describe_pair(module, batch, 0.0)
+    first, _ = describe_pair(module, batch, 0.0, 40)
     assert len(first.detections.boxes) > 0  # an untrained network says something
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())
