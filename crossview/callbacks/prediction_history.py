@@ -54,7 +54,7 @@ class PredictionHistory(pl.Callback):
 def describe_pair(
     module: CrossViewModule, batch: PairBatch, min_score: float, most: int
 ) -> tuple[ViewPicture, ViewPicture]:
-    """Runs the network on a batch of one pair and says what is to be drawn; for the settings see `PredictionHistory`."""
+    """Runs the network on a batch of one pair and says what is to be drawn; settings as in `PredictionHistory`."""
     on_device = module.transfer_batch_to_device(batch, module.device, 0)
     detections, placed = module.detect(on_device, module(on_device))
     detections = ViewDetections(*(field.cpu() for field in detections))
