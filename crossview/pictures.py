@@ -1,13 +1,14 @@
-"""Pictures of a pair: both views with ground truth, detections, and detections placed from the other view.
+"""Pictures of views: ground truth, detections, and in pairs the detections placed from the other view.
 
 Convention:
-    A colour belongs to an identity, the same in both views; white has no identity. Thin solid boxes are ground truth,
+    A colour belongs to an identity, the same in all views; white has no identity. Thin solid boxes are ground truth,
     thick solid ones detections, dashed ones detections of the other view placed here. A box that crosses the seam is
     drawn at both image edges. Sky and road where no box is are cut off.
 """
 
 import colorsys
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -50,10 +51,11 @@ class ViewPicture(NamedTuple):
     Attributes:
         image: (H, W, 3) uint8 RGB.
         name: of the view.
-        period: pixels in 360 degrees.
+        period: pixels in 360 degrees, infinite for an ordinary image.
         ground_truth: annotated boxes.
         detections: detected boxes, with their scores.
-        placed: boxes detected in the other view, placed in this one, with the probability that they are in this view.
+        placed: boxes detected in the other view, placed in this one, with the probability that they are in this view;
+            None for a view by itself.
     """
 
     image: NDArray[np.uint8]
@@ -61,7 +63,12 @@ class ViewPicture(NamedTuple):
     period: float
     ground_truth: Layer
     detections: Layer
-    placed: Layer
+    placed: Layer | None = None
+
+    def layers(self) -> dict[str, Layer]:
+        """The boxes of each kind that there is, by the names of `STYLES`."""
+        found = {"ground_truth": self.ground_truth, "detections": self.detections, "placed": self.placed}
+        return {name: layer for name, layer in found.items() if layer is not None}
 
 
 class Style(NamedTuple):
@@ -85,9 +92,9 @@ STYLES = {
 }
 
 
-def identity_colors(views: tuple[ViewPicture, ViewPicture]) -> dict[int, Color]:
-    """A colour for every identity of a pair, as different as their number allows."""
-    layers = [layer for view in views for layer in (view.ground_truth, view.detections, view.placed)]
+def identity_colors(views: Sequence[ViewPicture]) -> dict[int, Color]:
+    """A colour for every identity in the views, as different as their number allows."""
+    layers = [layer for view in views for layer in view.layers().values()]
     identities = sorted({int(identity) for layer in layers for identity in layer.ids[layer.has_id]})
     numbers = np.arange(len(identities))
     # Evenly spread hues, far apart for neighbouring identities, which often stand side by side.
@@ -98,37 +105,38 @@ def identity_colors(views: tuple[ViewPicture, ViewPicture]) -> dict[int, Color]:
     }
 
 
-def draw_pair(views: tuple[ViewPicture, ViewPicture], title: str) -> Figure:
-    """One figure of both views, one above the other."""
+def draw_views(views: Sequence[ViewPicture], title: str) -> Figure:
+    """One figure of a pair's views, one above the other, or of a view by itself."""
     colors = identity_colors(views)
     top, bottom = _shown_rows(views)
     width = views[0].image.shape[1]
-    figure = Figure(figsize=(WIDTH_INCHES, 2 * WIDTH_INCHES * (bottom - top) / width + 1.0), layout="constrained")
+    height_inches = len(views) * WIDTH_INCHES * (bottom - top) / width + 1.0
+    figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=10)
-    for axes, view in zip(figure.subplots(2, 1), views, strict=True):
+    for axes, view in zip(figure.subplots(len(views), 1, squeeze=False)[:, 0], views, strict=True):
         height, width = view.image.shape[:2]
         axes.imshow(view.image, extent=(0, width, height, 0))
         axes.set_title(view.name, fontsize=9, loc="left")
         axes.set_axis_off()
-        for name, style in STYLES.items():
-            _draw_layer(axes, getattr(view, name), style, view.period, colors)
+        for name, layer in view.layers().items():
+            _draw_layer(axes, layer, STYLES[name], min(view.period, 2.0 * width), colors)
         axes.set_xlim(0, width)
         axes.set_ylim(bottom, top)
     handles = [
         Line2D([], [], color="0.3", linewidth=style.line_width, linestyle=style.line, label=style.label)
-        for style in STYLES.values()
+        for style in (STYLES[name] for name in views[0].layers())
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
     return figure
 
 
-def _shown_rows(views: tuple[ViewPicture, ViewPicture]) -> tuple[float, float]:
-    """First and last row of both images that are shown, so that no box is cut."""
+def _shown_rows(views: Sequence[ViewPicture]) -> tuple[float, float]:
+    """First and last row of the images that are shown, so that no box is cut; of a photo all."""
+    if not math.isfinite(views[0].period):
+        return 0.0, float(views[0].image.shape[0])
     height = views[0].image.shape[0]
-    boxes = np.concatenate(
-        [layer.boxes for view in views for layer in (view.ground_truth, view.detections, view.placed)]
-    )
+    boxes = np.concatenate([layer.boxes for view in views for layer in view.layers().values()])
     top = min([SHOWN_BAND[0] * height, *(boxes[:, 1] - MARGIN * height)])
     bottom = max([SHOWN_BAND[1] * height, *(boxes[:, 3] + MARGIN * height)])
     return max(float(top), 0.0), min(float(bottom), float(height))

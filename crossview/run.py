@@ -17,11 +17,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from crossview.base_module import DetectorModule
 from crossview.build import ConfigError
 from crossview.callbacks.finite import NonFiniteLossError
 from crossview.console import quiet_libraries
 from crossview.data.errors import DataError
-from crossview.module import CrossViewModule
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     quiet_libraries()
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data: pl.LightningDataModule = instantiate(config.data, _convert_="all")
-    module: CrossViewModule = instantiate(config.model, _recursive_=False, _convert_="all")
+    module: DetectorModule = instantiate(config.model, _recursive_=False, _convert_="all")
     if config.ckpt is not None:
         load_weights(module, Path(config.ckpt))
     callbacks = [instantiate(entry) for entry in config.callbacks.values() if entry is not None]
@@ -88,7 +88,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     return best
 
 
-def load_weights(module: CrossViewModule, path: Path) -> None:
+def load_weights(module: DetectorModule, path: Path) -> None:
     """Puts the network weights of a checkpoint into ``module``.
 
     Raises:

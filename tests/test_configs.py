@@ -10,7 +10,18 @@ from crossview.run import train
 from crossview.train import CONFIG_DIR
 from tests.conftest import TINY
 
-GROUPS = ["model", "data", "data/augment", "optimizer", "scheduler", "callbacks", "logger", "experiment"]
+GROUPS = [
+    "model",
+    "model/anchors",
+    "task",
+    "data",
+    "data/augment",
+    "optimizer",
+    "scheduler",
+    "callbacks",
+    "logger",
+    "experiment",
+]
 CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONFIG_DIR / group).glob("*.yaml"))]
 # trainer=gpu and trainer=ddp as far as a machine without a GPU can run them; ddp_cpu starts processes: test_train.py.
 TRAINERS = {

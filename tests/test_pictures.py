@@ -3,7 +3,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from crossview.pictures import NO_IDENTITY, STYLES, Layer, ViewPicture, draw_pair, identity_colors
+from crossview.pictures import NO_IDENTITY, STYLES, Layer, ViewPicture, draw_views, identity_colors
 
 HEIGHT, WIDTH = 100, 200
 BOX = (20.0, 45.0, 50.0, 60.0)
@@ -26,7 +26,7 @@ def picture(**layers):
 
 def drawn(first, second=None):
     """The boxes of both views: (edges, colour, line width, line style), and the texts."""
-    figure = draw_pair((first, picture() if second is None else second), "title")
+    figure = draw_views((first, picture() if second is None else second), "title")
     figure.canvas.draw()
     views = []
     for axes in figure.axes:

@@ -5,10 +5,9 @@ import logging
 import pytorch_lightning as pl
 from torch import nn
 
-from crossview.data.batch import collate
+from crossview.base_module import DetectorModule
 from crossview.data.datamodule import PairDataModule
 from crossview.detector.calibration import calibrate
-from crossview.module import CrossViewModule
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +26,15 @@ class CalibratedStart(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Calibrates once, when the data is there."""
         data = getattr(trainer, "datamodule", None)
-        if stage != "fit" or not isinstance(pl_module, CrossViewModule) or not isinstance(data, PairDataModule):
+        if stage != "fit" or not isinstance(pl_module, DetectorModule) or not isinstance(data, PairDataModule):
             return
         if not pl_module.random_start or trainer.ckpt_path is not None:
             return
         dataset = data.dataset("train")
-        batch = collate([dataset[index] for index in range(min(self.pairs, len(dataset)))])
-        for detector in pl_module.net.detectors():
+        batch = dataset.collate([dataset[index] for index in range(min(self.pairs, len(dataset)))])
+        images = batch.images.flatten(0, -4)  # the views of pairs one after another
+        for detector in pl_module.detectors():
             layers = [*detector.backbone.modules(), *detector.extras.modules()]
-            calibrate(detector, [layer for layer in layers if isinstance(layer, nn.Conv2d)], batch.images.flatten(0, 1))
+            calibrate(detector, [layer for layer in layers if isinstance(layer, nn.Conv2d)], images)
         pl_module.random_start = False
-        logger.info("Calibrated the random start on %d training pairs.", len(batch.pair_index))
+        logger.info("Calibrated the random start on %d training pairs.", len(batch.names))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from crossview.data.batch import PairBatch, select_pair
-from crossview.module import CrossViewModule
+from crossview.base_module import DetectorModule
+from crossview.data.batch import PairBatch, ViewBatch
 
 
 class NonFiniteLossError(RuntimeError):
@@ -16,14 +16,14 @@ class NonFiniteLossError(RuntimeError):
 
 
 class StopOnNonFiniteLoss(pl.Callback):
-    """Ends the training with the names of the pairs and loss terms that are not finite."""
+    """Ends the training with the names of the pairs or views and of the loss terms that are not finite."""
 
     def __init__(self) -> None:
         """Starts without a batch."""
-        self._batch: PairBatch | None = None
+        self._batch: PairBatch | ViewBatch | None = None
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: PairBatch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: PairBatch | ViewBatch, batch_idx: int
     ) -> None:
         """Remembers the batch that the loss will belong to."""
         self._batch = batch
@@ -62,7 +62,7 @@ class StopOnNonFiniteLoss(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str, is_guilty: Callable[[Tensor], bool]
     ) -> None:
         found: list[str] = []
-        if self._batch is not None and isinstance(pl_module, CrossViewModule):
+        if self._batch is not None and isinstance(pl_module, DetectorModule):
             found = _diagnose(pl_module, self._batch, is_guilty)
         raise NonFiniteLossError(
             f"{what} at step {trainer.global_step}: {'; '.join(found)}. The weights are as before this step; "
@@ -76,17 +76,17 @@ def _is_broken(value: Tensor) -> bool:
 
 
 @torch.enable_grad()
-def _diagnose(module: CrossViewModule, batch: PairBatch, is_guilty: Callable[[Tensor], bool]) -> list[str]:
-    """One line for every pair of the batch with a guilty loss term; all pairs if none is guilty by itself.
+def _diagnose(module: DetectorModule, batch: PairBatch | ViewBatch, is_guilty: Callable[[Tensor], bool]) -> list[str]:
+    """One line for every item of the batch with a guilty loss term; all items if none is guilty by itself.
 
     Other processes may be fine and do not take part, so nothing in here may wait for them.
     """
     lines = []
-    for number, (view_1, view_2) in enumerate(batch.names):
-        pair = select_pair(batch, number)
-        _, terms = module.losses(pair, module(pair))
+    for number in range(len(batch.names)):
+        item = batch.select(number)
+        _, terms = module.losses(item, module(item))
         guilty = [name for name, value in terms.items() if is_guilty(value)]
         if guilty:
-            lines.append(f"pair {view_1} / {view_2}: {', '.join(guilty)}")
-    together = ", ".join(f"{view_1} / {view_2}" for view_1, view_2 in batch.names)
-    return lines or [f"no pair of this process by itself, but together {together}"]
+            lines.append(f"{batch.title(number)}: {', '.join(guilty)}")
+    together = ", ".join(batch.title(number) for number in range(len(batch.names)))
+    return lines or [f"nothing in this process by itself, but together {together}"]

@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from crossview.data.augment import Augmentation
-from crossview.data.batch import PairSample, collate
+from crossview.data.batch import PairSample
 from crossview.data.errors import DataError
 from crossview.data.pairs import PairDataset
 from crossview.data.sampling import ShardSampler, TrainSampler
@@ -164,7 +164,7 @@ class PairDataModule(LightningDataModule):
             batch_size=batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=pairs.collate,
             pin_memory=self.pin_memory,
             worker_init_fn=_start_worker,
             persistent_workers=self.persistent_workers and self.num_workers > 0,

@@ -18,7 +18,7 @@ from crossview.data.annotation import ViewAnnotation
 from crossview.data.augment import Augmentation, Draws, Finished, View
 from crossview.data.augment.raster import Image, Raster
 from crossview.data.augment.seeding import SEED_LIMIT
-from crossview.data.batch import Objects, PairSample
+from crossview.data.batch import Objects, PairBatch, PairSample, collate
 from crossview.data.errors import DataError
 from crossview.data.images import load_image
 from crossview.geometry.camera import Camera, panorama_camera
@@ -66,6 +66,11 @@ class PairDataset(Dataset[PairSample]):
         self.camera_height_m = camera_height_m
         self.augment = Augmentation() if augment is None else augment
         self.seed = seed
+
+    @staticmethod
+    def collate(samples: Sequence[PairSample]) -> PairBatch:
+        """The batch of some items."""
+        return collate(samples)
 
     def __len__(self) -> int:
         """Number of pairs."""

@@ -3,13 +3,15 @@
 Convention:
     ``xyxy`` corners are continuous pixels, half-open, no "+1": width = xmax - xmin.
     ``cxcywh`` is centre and size.
-    ``period`` is the number of pixels in 360 degrees, broadcast over the batch; None means an ordinary image. With a
-    period, differences of x go the short way around, and a box that crosses the seam has xmax > period or xmin < 0.
+    ``period`` is the number of pixels in 360 degrees, broadcast over the batch; None or infinity means an ordinary
+    image. With a period, differences of x go the short way around, and a box that crosses the seam has xmax > period
+    or xmin < 0.
     Offsets are those of SSD (Liu et al. 2016, section 2.2), the variances divided out:
     ``((cx - rx) / rw / v0, (cy - ry) / rh / v1, log(w / rw) / v2, log(h / rh) / v3)`` for a reference box
     (rx, ry, rw, rh).
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -41,10 +43,13 @@ def wrap_difference(difference: Tensor, period: Tensor | float | None) -> Tensor
 
     Rounding may reach either end, which are the same difference.
     """
-    if period is None:
+    if period is None or (not isinstance(period, Tensor) and math.isinf(period)):
         return difference
-    half = 0.5 * period
-    return torch.remainder(difference + half, period) - half
+    if not isinstance(period, Tensor):
+        return torch.remainder(difference + 0.5 * period, period) - 0.5 * period
+    around = period.isfinite()
+    turn = torch.where(around, period, torch.ones_like(period))
+    return torch.where(around, torch.remainder(difference + 0.5 * turn, turn) - 0.5 * turn, difference)
 
 
 def _overlap(low_1: Tensor, high_1: Tensor, low_2: Tensor, high_2: Tensor) -> Tensor:

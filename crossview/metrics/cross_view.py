@@ -16,9 +16,10 @@ from torch.nn import functional
 from crossview.detector.detections import ViewDetections
 from crossview.dual.identity import find_counterparts
 from crossview.dual.placed import PlacedDetections
+from crossview.geometry.boxes import wrap_difference
 from crossview.metrics.average_precision import average_precision
 from crossview.metrics.keyed import KeyedRows
-from crossview.metrics.matching import TRUE_POSITIVE, ViewObjects, match_views, shortest
+from crossview.metrics.matching import TRUE_POSITIVE, ViewObjects, match_views
 
 
 class IdentifiedObjects(ViewObjects, Protocol):
@@ -142,7 +143,7 @@ class CrossViewMetrics(KeyedRows):
         number_in_j = _take(targets.number, torch.where(seen.flags == TRUE_POSITIVE, seen.targets, -1), fill=-1)
         true_x, true_y = (_take(value, number_in_j, fill=float("nan")) for value in _centers(targets.boxes))
         x, y = _centers(placed.boxes)
-        error_x = shortest(x - true_x, spans.flip(1).unsqueeze(-1)) * scale_j[..., :1]
+        error_x = wrap_difference(x - true_x, spans.flip(1).unsqueeze(-1)) * scale_j[..., :1]
         error = torch.hypot(error_x, (y - true_y) * scale_j[..., 1:])
         error = torch.where(placed.valid, error, float("nan"))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crossview.detector.detections import ViewDetections
-from crossview.geometry import boxes as box_geometry
+from crossview.geometry.boxes import iou
 
 NEUTRAL, TRUE_POSITIVE, FALSE_POSITIVE = 0, 1, 2
 
@@ -84,19 +84,6 @@ class Matches(NamedTuple):
     targets: Tensor
 
 
-def shortest(difference: Tensor, period: Tensor) -> Tensor:
-    """A difference of x (...) the short way around a period (...) that may be infinite."""
-    around = period.isfinite()
-    wrapped = box_geometry.wrap_difference(difference, torch.where(around, period, torch.ones_like(period)))
-    return torch.where(around, wrapped, difference)
-
-
-def _iou(boxes_1: Tensor, boxes_2: Tensor, period: Tensor) -> Tensor:
-    around = period.isfinite()
-    wrapped = box_geometry.iou(boxes_1, boxes_2, torch.where(around, period, torch.ones_like(period)))
-    return torch.where(around, wrapped, box_geometry.iou(boxes_1, boxes_2))
-
-
 def _group_numbers(detections: DetectionRows, objects: ObjectRows) -> tuple[Tensor, Tensor]:
     """One number for each (key, class), the same for detections (D,) and objects (G,)."""
     keys = torch.unique(torch.cat((detections.keys, objects.keys)), return_inverse=True)[1]
@@ -119,7 +106,7 @@ def _best_objects(detections: DetectionRows, objects: ObjectRows, period: Tensor
     for number in range(int(count.max()) if len(count) else 0):
         rows = (count > number).nonzero().squeeze(1)
         candidate = object_order[start[rows] + number]
-        overlap = _iou(boxes[rows], object_boxes[candidate], period[rows])
+        overlap = iou(boxes[rows], object_boxes[candidate], period[rows])
         better = overlap > best[rows]
         best[rows[better]] = overlap[better]
         target[rows[better]] = candidate[better]

@@ -119,7 +119,7 @@ def test_all_pairs_are_named_if_none_is_guilty_by_itself(pairs, monkeypatch):
     module = tiny_module()
     spoil(module, monkeypatch, lambda cameras: len(cameras.height) > 1, view_1=nan)
     message, _ = stopped(module, mark(pairs, 0))
-    assert "no pair of this process by itself, but together" in message
+    assert "nothing in this process by itself, but together" in message
     assert all(" / ".join(names) in message for names in pairs.names)
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossview.callbacks.prediction_history import PredictionHistory, describe_pair
+from crossview.callbacks.prediction_history import PredictionHistory, describe
 from crossview.data.batch import Objects
 from crossview.detector.detections import ViewDetections
 from crossview.dual.placed import PlacedDetections
@@ -48,7 +48,7 @@ def predict(*views):
 def described(batch, monkeypatch, *views, most=40):
     module = tiny_module()
     monkeypatch.setattr(module, "detect", lambda *_: predict(*views))
-    return describe_pair(module, batch, 0.4, most)
+    return describe(module, batch, 0.4, most)
 
 
 def test_identities_are_those_of_the_objects_that_overlap_most(batch, monkeypatch):
@@ -103,7 +103,7 @@ def test_what_is_annotated(batch, monkeypatch):
 def test_the_network_is_left_as_it_is(batch):
     module = tiny_module().train()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    first, _ = describe_pair(module, batch, 0.0, 40)
+    first, _ = describe(module, batch, 0.0, 40)
     assert len(first.detections.boxes) > 0  # an untrained network says something
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())

@@ -329,3 +329,15 @@ def test_encode_and_decode_batched_equal_single():
         for j in range(3):
             assert_close(encode(boxes[i, j], references[i, j], VARIANCES, period[i]), offsets[i, j])
             assert_close(decode(offsets[i, j], references[i, j], VARIANCES), decoded[i, j])
+
+
+@pytest.mark.parametrize("period", [math.inf, torch.tensor(math.inf)], ids=["number", "tensor"])
+def test_an_infinite_period_is_an_ordinary_image(period):
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [590.0, 0.0, 600.0, 10.0]])
+    shifted = boxes + torch.tensor([5.0, 0.0, 5.0, 0.0])
+    assert torch.equal(pairwise_iou(boxes, shifted, period), pairwise_iou(boxes, shifted))
+    assert torch.equal(wrap_difference(torch.tensor([-590.0, 3.5]), period), torch.tensor([-590.0, 3.5]))
+    references = to_centers(shifted)
+    assert torch.equal(
+        encode(to_centers(boxes), references, VARIANCES, period), encode(to_centers(boxes), references, VARIANCES)
+    )

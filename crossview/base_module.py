@@ -1,0 +1,183 @@
+"""What the Lightning shells of both tasks share: the detector, the optimizer, the logging. Hooks only, no maths.
+
+Hyper-parameters are plain containers and the network is built in here from them, so that a checkpoint loads with
+``weights_only=True`` and ``load_from_checkpoint(path)`` needs no arguments.
+"""
+
+import copy
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from crossview.build import build
+from crossview.detector.decode import DetectionDecoder
+from crossview.detector.loss import Reduce
+from crossview.detector.ssd import SSD
+from crossview.metrics.average_precision import DetectionAP
+
+Config = Mapping[str, Any]
+
+
+class DetectorModule(pl.LightningModule):
+    """Base of the modules that train and evaluate SSD detectors.
+
+    A subclass calls ``save_hyperparameters`` and then builds its ``net`` around `build_detector`. Hyper-parameters that
+    all have:
+
+    * class_names: foreground classes in the order of their labels 1..C.
+    * image_size: height and width of the network's image in pixels.
+    * backbone, anchors, loss, decoder: configs of the feature extractor, the default boxes, criterion and decoding.
+    * extra_stages: layers after the backbone, see `crossview.detector.ssd.ExtraLayers`.
+    * normalize_first_map: L2 normalisation of the first feature map.
+    * variances: of the box offsets.
+    * optimizer: config of the optimizer, ``_partial_``.
+    * scheduler: ``interval`` ("step" or "epoch") and the config ``schedule`` of the learning rate, ``_partial_``.
+    * weight_decay: L2 on the weights of convolutions and linear layers; biases and norms have none.
+    * channels_last: memory format of the convolutions, faster on CPUs and on GPUs with tensor cores.
+
+    Attributes:
+        random_start: whether the backbone has its first, random weights.
+    """
+
+    hparams: Any  # a plain attribute dictionary; Lightning types it as a union of three
+    net: nn.Module
+
+    def __init__(self) -> None:
+        """Starts without hyper-parameters."""
+        super().__init__()
+        self.random_start = True
+        self.detection_metrics = DetectionAP()
+
+    def build_detector(self) -> SSD:
+        """The detector of the hyper-parameters; sets criterion, decoder and `random_start` too."""
+        config = self.hparams
+        self.criterion = build(config["loss"], "model.loss")
+        self.decoder: DetectionDecoder = build(config["decoder"], "model.decoder")
+        detector = SSD(
+            build(config["backbone"], "model.backbone"),
+            len(config["class_names"]),
+            config["image_size"],
+            build(config["anchors"], "model.anchors"),
+            config["extra_stages"],
+            config["normalize_first_map"],
+            config["variances"],
+        )
+        if config["channels_last"]:
+            detector.to(memory_format=torch.channels_last)
+        self.random_start = config["backbone"].get("weights") is None
+        # The weights file has done its work; a checkpoint must load where that file does not exist.
+        self.hparams["backbone"] = {**copy.deepcopy(dict(config["backbone"])), "weights": None}
+        return detector
+
+    @abstractmethod
+    def detectors(self) -> list[SSD]:
+        """The detectors of the network: one for all views, or one each."""
+
+    @abstractmethod
+    def losses(self, batch: Any, output: Any, reduce: Reduce | None = None) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ANN401
+        """The weighted total and the terms by name.
+
+        Args:
+            batch: what the data module hands over.
+            output: of `forward` for it.
+            reduce: mean over the ranks; only for steps that all ranks take together.
+        """
+
+    @abstractmethod
+    def evaluate_batch(self, batch: Any, output: Any) -> None:  # noqa: ANN401
+        """Adds a batch to the metrics."""
+
+    def metric_values(self) -> dict[str, Tensor]:
+        """All metrics of the evaluation so far, by name; starts them anew."""
+        values = {f"detection/{name}": value for name, value in self.detection_metrics.compute().items()}
+        self.detection_metrics.reset()
+        return values
+
+    def _mean_over_ranks(self, value: Tensor) -> Tensor:
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return value
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        return value / torch.distributed.get_world_size()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
+        """The total loss of a batch."""
+        total, terms = self.losses(batch, self(batch), self._mean_over_ranks)
+        size = len(batch.names)
+        self.log("train/loss/total", total.detach(), prog_bar=True, batch_size=size)
+        self.log_dict({f"train/loss/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
+        self.log("train/lr", float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+        return total
+
+    def _evaluate(self, batch: Any, split: str) -> None:  # noqa: ANN401
+        output = self(batch)
+        # Not reduced over the ranks: their shares may differ by a batch, and the one without would never answer.
+        total, terms = self.losses(batch, output)
+        values = {"total": total, **terms}
+        self.log_dict(
+            {f"{split}/loss/{name}": value for name, value in values.items()},
+            batch_size=len(batch.names),
+            on_epoch=True,
+            sync_dist=True,
+        )
+        self.evaluate_batch(batch, output)
+
+    def _log_metrics(self, split: str) -> None:
+        for name, value in self.metric_values().items():
+            self.log(f"{split}/{name}", float(value), prog_bar=name.endswith("/ap50") and split == "val")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        """Losses and detections of a batch."""
+        self._evaluate(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics of the validation set."""
+        self._log_metrics("val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        """Losses and detections of a batch."""
+        self._evaluate(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the metrics of the test set."""
+        self._log_metrics("test")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Weights out of a checkpoint are no random start any more."""
+        self.random_start = False
+
+    def learning_rate_factors(self) -> Iterable[tuple[nn.Module, float]]:
+        """The parts of the network, with their learning rates as multiples of the optimizer's."""
+        return [(detector, 1.0) for detector in self.detectors()]
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimizer gets: each part of the network, with and without L2."""
+        rate, decay = float(self.hparams["optimizer"]["lr"]), float(self.hparams["weight_decay"])
+        groups: list[dict[str, Any]] = []
+        for part, factor in self.learning_rate_factors():
+            trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+            vectors = [parameter for parameter in trained if parameter.dim() <= 1]
+            matrices = [parameter for parameter in trained if parameter.dim() > 1]
+            groups.append({"params": matrices, "lr": rate * factor, "weight_decay": decay})
+            groups.append({"params": vectors, "lr": rate * factor, "weight_decay": 0.0})
+        return groups
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimizer with L2 on convolution and linear weights only, and the learning-rate schedule."""
+        optimizer = build(self.hparams["optimizer"], "optimizer")(self.parameter_groups())
+        settings = self.hparams["scheduler"]
+        total_steps = self.trainer.estimated_stepping_batches
+        schedule = build(settings["schedule"], "scheduler.schedule")
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": schedule(optimizer, math.inf if total_steps < 0 else total_steps),
+                "interval": settings["interval"],
+            },
+        }

@@ -1,0 +1,70 @@
+"""The Lightning shell of the SSD of single images: hooks only, the maths lives in the packages below."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from crossview.base_module import Config, DetectorModule
+from crossview.data.batch import ViewBatch
+from crossview.detector.criterion import SSDCriterion
+from crossview.detector.detections import ViewDetections
+from crossview.detector.loss import Reduce
+from crossview.detector.single import SingleSSD
+from crossview.detector.ssd import SSD, SSDOutput
+
+
+class SingleViewModule(DetectorModule):
+    """Trains and evaluates an SSD on single images, panoramas or photos.
+
+    Logged by name: ``{train,val,test}/loss/{total,view}``, and at the end of an evaluation
+    ``{val,test}/detection/{ap50,voc07_ap}``.
+    """
+
+    net: SingleSSD
+    criterion: SSDCriterion
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        image_size: Sequence[int],
+        backbone: Config,
+        anchors: Config,
+        extra_stages: Sequence[Sequence[int]],
+        loss: Config,
+        decoder: Config,
+        optimizer: Config,
+        scheduler: Config,
+        normalize_first_map: bool = True,
+        variances: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+        weight_decay: float = 0.0005,
+        channels_last: bool = True,
+    ) -> None:
+        """Builds network, loss and metrics; arguments as in `DetectorModule`."""
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = SingleSSD(self.build_detector())
+
+    def detectors(self) -> list[SSD]:
+        """The one detector."""
+        return [self.net.detector]
+
+    def forward(self, batch: ViewBatch) -> SSDOutput:
+        """Raw outputs of a batch of images."""
+        output: SSDOutput = self.net(batch.images)
+        return output
+
+    def detect(self, batch: ViewBatch, output: SSDOutput) -> ViewDetections:
+        """Detections (B, D)."""
+        return self.net.detections(output, batch.period, self.decoder)
+
+    def losses(
+        self, batch: ViewBatch, output: SSDOutput, reduce: Reduce | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total, and the one term that it consists of, see `DetectorModule.losses`."""
+        detector = self.net.detector
+        terms = self.criterion(output, batch.objects, detector.anchors, detector.variances, batch.period, reduce)
+        return self.criterion.total(terms)
+
+    def evaluate_batch(self, batch: ViewBatch, output: SSDOutput) -> None:
+        """Adds the detections of a batch to the metrics."""
+        self.detection_metrics.update(batch.view_index, self.detect(batch, output), batch.objects, batch.period)
