@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LRScheduler, MultiStepLR, OneCycleLR
+from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, LinearLR, LRScheduler, MultiStepLR, OneCycleLR
 
 from crossview.build import ConfigError
+
+WARMUP_START = 0.01  # of the learning rate, in the first step of a linear rise
 
 
 def constant(optimizer: Optimizer, total_steps: float) -> LRScheduler:
@@ -14,9 +16,24 @@ def constant(optimizer: Optimizer, total_steps: float) -> LRScheduler:
     return ConstantLR(optimizer, factor=1.0)
 
 
-def multi_step(optimizer: Optimizer, total_steps: float, milestones: Sequence[int], gamma: float) -> LRScheduler:
-    """The learning rate times ``gamma`` at each milestone (in epochs, if the schedule's interval is an epoch)."""
-    return MultiStepLR(optimizer, milestones=list(milestones), gamma=gamma)
+def multi_step(
+    optimizer: Optimizer, total_steps: float, milestones: Sequence[int], gamma: float, warmup: int = 0
+) -> LRScheduler:
+    """The learning rate times ``gamma`` at each milestone, after a linear rise.
+
+    Args:
+        optimizer: its learning rates are those before the first milestone.
+        total_steps: optimizer steps of the run; not needed.
+        milestones: in the schedule's interval, epochs or steps.
+        gamma: factor at each milestone.
+        warmup: epochs or steps of the rise from a hundredth of the learning rate; 0 for none. Adam's first steps change
+            every weight by the whole learning rate, which a network that starts at random does not survive unharmed.
+    """
+    steps = MultiStepLR(optimizer, milestones=list(milestones), gamma=gamma)
+    if warmup == 0:
+        return steps
+    rise = LinearLR(optimizer, start_factor=WARMUP_START, total_iters=warmup)
+    return ChainedScheduler([rise, steps], optimizer=optimizer)
 
 
 def one_cycle(

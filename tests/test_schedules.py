@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from crossview.build import ConfigError, build
-from crossview.schedules import one_cycle
+from crossview.schedules import multi_step, one_cycle
 from crossview.train import CONFIG_DIR
 
 PEAK = 2e-4
@@ -38,6 +38,15 @@ def test_the_notebooks_steps():
     found = rates(schedule(two_groups(1e-3), 120), 120)
     for epoch, expected in [(0, 1e-3), (79, 1e-3), (80, 1e-4), (99, 1e-4), (100, 1e-5), (119, 1e-5)]:
         assert found[epoch] == pytest.approx(expected), epoch
+
+
+def test_steps_after_a_linear_rise():
+    schedule = multi_step(two_groups(1e-3), 30, milestones=[10, 20], gamma=0.1, warmup=4)
+    found = rates(schedule, 30)
+    rise = [1e-3 * (0.01 + 0.99 * step / 4) for step in range(4)]
+    assert found[:4] == pytest.approx(rise)
+    for step, expected in [(4, 1e-3), (9, 1e-3), (10, 1e-4), (19, 1e-4), (20, 1e-5), (29, 1e-5)]:
+        assert found[step] == pytest.approx(expected), step
 
 
 @pytest.mark.parametrize("total", [1, 50, math.inf])
