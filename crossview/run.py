@@ -13,7 +13,7 @@ import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import ModelCheckpoint
 
@@ -22,6 +22,7 @@ from crossview.build import ConfigError
 from crossview.callbacks.finite import NonFiniteLossError
 from crossview.console import quiet_libraries
 from crossview.data.errors import DataError
+from crossview.initial_weights import initialise
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data: pl.LightningDataModule = instantiate(config.data, _convert_="all")
     module: DetectorModule = instantiate(config.model, _recursive_=False, _convert_="all")
+    init: Any = OmegaConf.to_container(config.init, resolve=True)
+    initialise(module, init, config.ckpt)
     if config.ckpt is not None:
         load_weights(module, Path(config.ckpt))
     callbacks = [instantiate(entry) for entry in config.callbacks.values() if entry is not None]

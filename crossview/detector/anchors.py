@@ -58,7 +58,15 @@ class AnchorGrid:
     @property
     def boxes_per_cell(self) -> list[int]:
         """Number of anchors in a cell of each feature map."""
-        return [len(ratios) + (self.two_boxes_for_ratio_1 and 1 in ratios) for ratios in self.aspect_ratios]
+        return [len(ratios) for ratios in self.cell_ratios]
+
+    @property
+    def cell_ratios(self) -> list[tuple[float, ...]]:
+        """Width / height of the anchors in a cell of each feature map, in their order."""
+        return [
+            (1.0,) * (self.two_boxes_for_ratio_1 and 1 in ratios) + tuple(sorted(ratios, key=lambda ratio: ratio != 1))
+            for ratios in self.aspect_ratios
+        ]
 
     def _shapes(self, layer: int) -> list[tuple[float, float]]:
         """Widths and heights of a cell's anchors, as fractions of the shorter image side."""

@@ -15,3 +15,7 @@ class Backbone(nn.Module):
 
     out_channels: tuple[int, ...]
     preprocessing: Preprocessing
+
+    def use_preprocessing(self, belonging: Preprocessing) -> None:
+        """Takes over the standardisation that belongs to new weights."""
+        self.preprocessing = belonging

@@ -52,6 +52,11 @@ class Preprocessing:
         if self.channel_order not in get_args(ChannelOrder):
             raise ValueError(f"channel_order: expected one of {get_args(ChannelOrder)}, found {self.channel_order!r}")
 
+    def __str__(self) -> str:
+        """Returns order, mean and standard deviation in a few words."""
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return f"{self.channel_order}, mean ({mean}), std ({std})"
+
     def reordered(self, channel_order: ChannelOrder) -> Preprocessing:
         """Returns the same standardisation for the other channel order: mean and std move with their channels."""
         if channel_order == self.channel_order:

@@ -127,6 +127,7 @@ class SSD(nn.Module):
         self.extras = ExtraLayers(channels[-1], extra_stages)
         self.normalization = L2Normalization(channels[0]) if normalize_first_map else nn.Identity()
         channels += self.extras.out_channels
+        self.anchor_grid = anchors
         per_cell = anchors.boxes_per_cell
         if len(per_cell) != len(channels):
             raise ValueError(f"anchors: settings for {len(per_cell)} feature maps, the network has {len(channels)}")

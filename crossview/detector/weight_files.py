@@ -14,7 +14,7 @@ Three formats are told apart by what is in the file, not by its name:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,16 +36,17 @@ _TORCHVISION = Preprocessing(
     mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255), channel_order="rgb"
 )
 
-# Position in the nn.Sequential of both .pth formats, where ReLUs and pools count too.
-_SEQUENTIAL_INDEX = {
+# Position in the nn.Sequential of the .pth formats, where ReLUs and pools count too.
+SEQUENTIAL_INDEX = {
     "conv1_1": 0, "conv1_2": 2,
     "conv2_1": 5, "conv2_2": 7,
     "conv3_1": 10, "conv3_2": 12, "conv3_3": 14,
     "conv4_1": 17, "conv4_2": 19, "conv4_3": 21,
     "conv5_1": 24, "conv5_2": 26, "conv5_3": 28,
 }  # fmt: skip
-_CAFFE_PORT_KEYS = {layer: str(index) for layer, index in _SEQUENTIAL_INDEX.items()} | {"fc6": "31", "fc7": "33"}
-_TORCHVISION_KEYS = {layer: f"features.{index}" for layer, index in _SEQUENTIAL_INDEX.items()} | {
+CAFFE_PORT_INDEX = SEQUENTIAL_INDEX | {"fc6": 31, "fc7": 33}
+_CAFFE_PORT_KEYS = {layer: str(index) for layer, index in CAFFE_PORT_INDEX.items()}
+_TORCHVISION_KEYS = {layer: f"features.{index}" for layer, index in SEQUENTIAL_INDEX.items()} | {
     "fc6": "classifier.0",
     "fc7": "classifier.3",
 }
@@ -111,15 +112,26 @@ def subsample(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     raise ValueError(f"shape {tuple(tensor.shape)} cannot be thinned out to {tuple(shape)}")
 
 
-def _read_keras(path: Path, shapes: Shapes) -> WeightsFile:
+def keras_tensors(path: Path, layers: Collection[str]) -> tuple[dict[str, Tensor], dict[str, str], tuple[str, ...]]:
     """Reads an HDF5 file with one group a layer, written by Keras 1 or 2, of weights only or of a whole model.
 
     The names inside a group differ between versions (``conv1_1_W_1:0``, ``kernel:0``), so the kernel is known by its
-    four dimensions and the bias by its one.
+    four dimensions and the vector (a bias, or the scale of a normalisation) by its one.
+
+    Args:
+        path: The file.
+        layers: Names of the layers to read.
+
+    Returns:
+        Tensors by ``<layer>.weight`` (OIHW) and ``<layer>.bias``, their keys in the file by the same names, and the
+        keys of everything else.
+
+    Raises:
+        DataError: If the file is damaged or has two kernels or vectors for one layer.
     """
     tensors: dict[str, Tensor] = {}
+    keys: dict[str, str] = {}
     unused: list[str] = []
-    layers = {name.partition(".")[0] for name in shapes}
     try:
         with h5py.File(path, "r") as file:
             root = file.get("model_weights", file)
@@ -136,17 +148,24 @@ def _read_keras(path: Path, shapes: Shapes) -> WeightsFile:
                     raise DataError(f"{path}: key {key}: a second {kind} for layer {layer}; expected one a layer")
                 values = torch.from_numpy(dataset[()])
                 tensors[name] = values.permute(3, 2, 0, 1) if kind == "weight" else values
+                keys[name] = key
     except (OSError, RuntimeError, KeyError, TypeError) as error:  # what h5py raises for damaged contents
         raise DataError(f"{path}: damaged HDF5 file ({error}); get the file anew") from error
+    return tensors, keys, tuple(unused)
+
+
+def _read_keras(path: Path, shapes: Shapes) -> WeightsFile:
+    """Reads the layers of the backbone out of a Keras file."""
+    tensors, _, unused = keras_tensors(path, {name.partition(".")[0] for name in shapes})
     if not tensors:
         raise _unknown_format(path, unused)
-    return WeightsFile("Keras", tensors, tuple(unused), _caffe_preprocessing(tensors, usual="bgr"))
+    return WeightsFile("Keras", tensors, unused, caffe_preprocessing(tensors, usual="bgr"))
 
 
 def _read_caffe_port(state: Mapping[str, Tensor]) -> WeightsFile:
     """Renames the state dict of ssd.pytorch's base network."""
     tensors, unused = _renamed(state, _CAFFE_PORT_KEYS)
-    return WeightsFile("Caffe port (ssd.pytorch)", tensors, unused, _caffe_preprocessing(tensors, usual="rgb"))
+    return WeightsFile("Caffe port (ssd.pytorch)", tensors, unused, caffe_preprocessing(tensors, usual="rgb"))
 
 
 def _read_torchvision(path: Path, state: Mapping[str, Tensor], shapes: Shapes) -> WeightsFile:
@@ -182,8 +201,8 @@ def _renamed(state: Mapping[str, Tensor], keys: Mapping[str, str]) -> tuple[dict
     return tensors, tuple(key for key in state if key not in names)
 
 
-def _caffe_preprocessing(tensors: Mapping[str, Tensor], usual: ChannelOrder) -> Preprocessing:
-    """Returns the standardisation of a port of the Caffe model.
+def caffe_preprocessing(tensors: Mapping[str, Tensor], usual: ChannelOrder) -> Preprocessing:
+    """Returns the standardisation of a port of the Caffe model, or of a network trained on from one.
 
     Some ports swap the input channels of the first layer and some do not, and their users disagree about which. The
     kernels themselves tell: they are compared with the original's. Kernels that are neither (trained further) get the
@@ -204,16 +223,28 @@ def _caffe_preprocessing(tensors: Mapping[str, Tensor], usual: ChannelOrder) -> 
     return _CAFFE.reordered(usual)
 
 
-def _load_state_dict(path: Path) -> dict[str, Tensor]:
-    """Loads a .pth file; anything in it but plain tensors is refused."""
+def load_plain_file(path: Path, expected: str) -> object:
+    """Loads a file of ``torch.save``; anything in it but tensors, numbers, texts and containers of them is refused.
+
+    Args:
+        path: The file.
+        expected: Formats that the caller knows, for the message.
+
+    Raises:
+        DataError: If the file is damaged, of another kind or holds more than plain data.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged pickles raise nearly anything
         raise DataError(
             f"{path}: cannot be read ({type(error).__name__}): neither HDF5 nor a .pth of plain tensors. The file may "
-            "be damaged (get it anew) or hold more than tensors: code in weights files is not run. Expected a Keras "
-            ".h5, or a .pth written by torch.save(model.state_dict(), path)"
+            f"be damaged (get it anew) or hold more than tensors: code in weights files is not run. Expected {expected}"
         ) from error
+
+
+def _load_state_dict(path: Path) -> dict[str, Tensor]:
+    """Loads a .pth file of tensors by name."""
+    state = load_plain_file(path, "a Keras .h5, or a .pth written by torch.save(model.state_dict(), path)")
     if not isinstance(state, dict):
         raise _unknown_format(path, [type(state).__name__])
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
@@ -234,3 +265,8 @@ def shortened(keys: Iterable[str], limit: int = 8) -> str:
     listed = list(keys)
     rest = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + rest if listed else "nothing"
+
+
+def report_row(title: str, names: Collection[str]) -> str:
+    """Returns the line of a report that says how many layers or keys went one way, and which."""
+    return f"  {title:<8}{len(names):>3}  {shortened(names, limit=15)}"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crossview.data.errors import DataError
 from crossview.detector.preprocessing import Preprocessing
-from crossview.detector.weight_files import WeightsFile, read_weights_file, shortened
+from crossview.detector.weight_files import WeightsFile, read_weights_file, report_row
 
 if TYPE_CHECKING:
     from crossview.detector.vgg import VGG16
@@ -44,12 +44,9 @@ class LoadReport:
     def __str__(self) -> str:
         """Returns one row each for matched, missing and unused, and one for the images the weights expect."""
         rows = [f"VGG16 weights, {self.source}: {self.path}"]
-        rows += [
-            f"  {title:<8}{len(names):>3}  {shortened(names, limit=15)}"
-            for title, names in (("matched", self.matched), ("missing", self.missing), ("unused", self.unused))
-        ]
-        order, mean, std = self.preprocessing.channel_order, self.preprocessing.mean, self.preprocessing.std
-        return "\n".join([*rows, f"  images  {order}, mean {_rounded(mean)}, std {_rounded(std)}"])
+        counted = {"matched": self.matched, "missing": self.missing, "unused": self.unused}
+        rows += [report_row(title, names) for title, names in counted.items()]
+        return "\n".join([*rows, f"  images  {self.preprocessing}"])
 
 
 def load_vgg_weights(backbone: VGG16, path: str | Path) -> LoadReport:
@@ -111,7 +108,3 @@ def _check_complete(report: LoadReport, weights_file: WeightsFile, parameters: M
             )
         if not tensor.isfinite().all():
             raise DataError(f"{report.path}: {name}: found NaN or infinity; nothing was loaded. Get the file anew")
-
-
-def _rounded(values: tuple[float, float, float]) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in values) + ")"
