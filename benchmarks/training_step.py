@@ -16,10 +16,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
+from crossview.command import CONFIG_DIR
 from crossview.data.batch import PairBatch
 from crossview.data.datamodule import PairDataModule
 from crossview.module import CrossViewModule
-from crossview.train import CONFIG_DIR
 
 ROUNDS = 7
 

@@ -8,7 +8,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -42,9 +42,11 @@ class DetectorModule(pl.LightningModule):
     * channels_last: memory format of the convolutions, faster on CPUs and on GPUs with tensor cores.
 
     Attributes:
+        data_module: name of the class that gives the task its batches.
         random_start: whether the backbone has its first, random weights.
     """
 
+    data_module: ClassVar[str]  # name of the class that gives this task its batches
     hparams: Any  # a plain attribute dictionary; Lightning types it as a union of three
     net: nn.Module
 

@@ -27,6 +27,7 @@ class CrossViewModule(DetectorModule):
     number of positives and mines its own negatives, and the batches are averaged by their numbers of pairs.
     """
 
+    data_module = "crossview.data.datamodule.PairDataModule"
     net: DualSSD
     criterion: DualCriterion
 

@@ -1,36 +1,25 @@
-"""One training run: instantiate what the config names, fit, test the best checkpoint, leave the numbers."""
+"""One run of a command: instantiate what the config names, train or evaluate, leave the numbers."""
 
 import json
 import logging
 import math
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from hydra.errors import HydraException
 from hydra.utils import instantiate
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from crossview.base_module import DetectorModule
 from crossview.build import ConfigError
-from crossview.callbacks.finite import NonFiniteLossError
-from crossview.console import quiet_libraries
-from crossview.data.errors import DataError
+from crossview.checkpoints import load_module, load_weights
+from crossview.console import RunProgressBar, quiet_libraries
 from crossview.initial_weights import initialise
+from crossview.user_errors import explained
 
 logger = logging.getLogger(__name__)
-
-SHOWN_MISMATCHES = 4
-
-
-class UserError(Exception):
-    """What went wrong, in words for the person at the command line; the cause is attached."""
 
 
 def train(config: DictConfig) -> float | None:
@@ -42,26 +31,8 @@ def train(config: DictConfig) -> float | None:
     Raises:
         UserError: the config or the data cannot be used; says which key or file and what to do.
     """
-    try:
+    with explained():
         return _train(config, Path(config.run_dir))
-    except DataError as error:
-        # From a loader's process it comes with the traceback there in front.
-        raise UserError(str(error).rpartition(f"{DataError.__module__}.{DataError.__name__}: ")[2].rstrip()) from error
-    except (ConfigError, NonFiniteLossError, MisconfigurationException) as error:
-        raise UserError(str(error)) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(error)) from error
-
-
-def _explain(error: HydraException | OmegaConfBaseException) -> str:
-    """What went wrong while the config's objects were made, without repeating it for every level of the config."""
-    cause = error.__cause__
-    if cause is None:
-        return str(error)
-    if isinstance(cause, DataError | ConfigError):
-        return str(cause)
-    place = ", ".join(line.removesuffix(":") for line in str(error).splitlines() if line.startswith(("Error", "full")))
-    return f"{cause}\n({place})"
 
 
 def _train(config: DictConfig, run_dir: Path) -> float | None:
@@ -91,30 +62,55 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     return best
 
 
-def load_weights(module: DetectorModule, path: Path) -> None:
-    """Puts the network weights of a checkpoint into ``module``.
+def evaluate(config: DictConfig) -> dict[str, float]:
+    """Evaluates a checkpoint on a split as ``config`` says; leaves ``metrics.json`` in its ``run_dir``.
+
+    Returns:
+        The metrics, with the split as the prefix of their names.
 
     Raises:
-        UserError: there is no such file, or it is not a checkpoint of this network.
+        UserError: the checkpoint, the config or the data cannot be used; says which key or file and what to do.
     """
-    if not path.is_file():
-        raise UserError(f"ckpt: found no file {path}; expected a checkpoint such as RUN_FOLDER/checkpoints/best.ckpt")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"ckpt: {path} is not a checkpoint of a training run ({type(error).__name__}), or it is damaged; expected "
-            "RUN_FOLDER/checkpoints/best.ckpt or last.ckpt. Pretrained VGG weights go to model.backbone.weights"
-        ) from error
-    try:
-        module.load_state_dict(state)
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        lines = str(error).splitlines()
-        more = [f"\t... and {len(lines) - 1 - SHOWN_MISMATCHES} more"] if len(lines) > 1 + SHOWN_MISMATCHES else []
-        raise UserError(
-            "\n".join([f"ckpt: {path} does not fit this network: {lines[0]}", *lines[1 : 1 + SHOWN_MISMATCHES], *more])
-        ) from error
-    module.random_start = False
+    with explained():
+        return _evaluate(config, Path(config.run_dir))
+
+
+def _evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
+    quiet_libraries()
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    module = load_module(Path(config.ckpt))
+    data: pl.LightningDataModule = instantiate(_data_of_checkpoint(config, module), _convert_="all")
+    trainer: pl.Trainer = instantiate(
+        config.trainer, callbacks=[RunProgressBar()], logger=False, default_root_dir=str(run_dir)
+    )
+    trainer.test(module, datamodule=data, verbose=False)
+    metrics = {
+        name.replace("test/", f"{config.split}/", 1): float(value) for name, value in trainer.callback_metrics.items()
+    }
+    if trainer.is_global_zero:
+        write_metrics(run_dir / "metrics.json", metrics)
+        for name, value in sorted(metrics.items()):
+            logger.info("%-28s %.4f", name, value)
+        logger.info("Run folder: %s", run_dir)
+    return metrics
+
+
+def _data_of_checkpoint(config: DictConfig, module: DetectorModule) -> DictConfig:
+    """The config of the data to evaluate on: the split's image set, with what the network was trained for.
+
+    Raises:
+        ConfigError: the split does not exist, or a setting is given that only the checkpoint can know.
+    """
+    data: DictConfig = config.data.copy()
+    if f"{config.split}_set" not in data:
+        raise ConfigError(f"split: found {config.split!r}, expected train, val or test")
+    for key in ("class_names", "image_size"):
+        if data[key] is not None:
+            raise ConfigError(f"data.{key}: found {data[key]}, but the checkpoint decides it; leave it out")
+        data[key] = list(module.hparams[key])
+    data["_target_"] = module.data_module
+    data["test_set"] = data[f"{config.split}_set"]
+    return data
 
 
 def _best_checkpoint(trainer: pl.Trainer) -> str | None:

@@ -20,6 +20,7 @@ class SingleViewModule(DetectorModule):
     ``{val,test}/detection/{ap50,voc07_ap}``.
     """
 
+    data_module = "crossview.data.datamodule.ViewDataModule"
     net: SingleSSD
     criterion: SSDCriterion
 

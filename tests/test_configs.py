@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from crossview.command import CONFIG_DIR
 from crossview.run import train
-from crossview.train import CONFIG_DIR
 from tests.conftest import TINY
 
 GROUPS = [

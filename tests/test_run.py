@@ -7,7 +7,9 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from crossview.run import UserError, load_weights, train, write_metrics
+from crossview.checkpoints import load_weights
+from crossview.run import train, write_metrics
+from crossview.user_errors import UserError
 from tests.data.make_voc import ANNOTATIONS, IMAGES, write_pair_dataset
 from tests.tiny import quiet_trainer, tiny_config, tiny_module
 

@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from crossview.build import ConfigError, build
+from crossview.command import CONFIG_DIR
 from crossview.schedules import multi_step, one_cycle
-from crossview.train import CONFIG_DIR
 
 PEAK = 2e-4
 

@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
+from crossview.command import CONFIG_DIR
 from crossview.spelling import hints, run_with_hints
-from crossview.train import CONFIG_DIR
 
 
 @pytest.mark.parametrize(

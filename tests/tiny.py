@@ -6,9 +6,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch.utils.data import DataLoader
 
+from crossview.command import CONFIG_DIR
 from crossview.data.batch import collate
 from crossview.module import CrossViewModule
-from crossview.train import CONFIG_DIR
 from tests.conftest import TINY
 
 

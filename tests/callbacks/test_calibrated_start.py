@@ -5,7 +5,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from crossview.train import CONFIG_DIR
+from crossview.command import CONFIG_DIR
 from tests.conftest import TINY
 
 

@@ -1,0 +1,73 @@
+"""Checkpoints of earlier runs: weights for a network that exists, or the whole module as it was trained."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crossview.base_module import DetectorModule
+from crossview.module import CrossViewModule
+from crossview.single_module import SingleViewModule
+from crossview.user_errors import UserError
+
+SHOWN_MISMATCHES = 4
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint: plain data, nothing in the file is executed.
+
+    Raises:
+        UserError: there is no such file, or it is not a checkpoint of a training run.
+    """
+    if not path.is_file():
+        raise UserError(f"ckpt: found no file {path}; expected a checkpoint such as RUN_FOLDER/checkpoints/best.ckpt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content["state_dict"], Mapping) or not isinstance(content["hyper_parameters"], Mapping):
+            raise TypeError("state_dict and hyper_parameters are no mappings")
+    except (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"ckpt: {path} is not a checkpoint of a training run ({type(error).__name__}), or it is damaged; expected "
+            "RUN_FOLDER/checkpoints/best.ckpt or last.ckpt. Pretrained VGG weights go to model.backbone.weights, other "
+            "trained networks to init.weights"
+        ) from error
+    return dict(content)
+
+
+def load_weights(module: DetectorModule, path: Path) -> None:
+    """Puts the network weights of a checkpoint into ``module``, which has exactly that network.
+
+    Raises:
+        UserError: there is no such file, or it is not a checkpoint of this network.
+    """
+    state = read_checkpoint(path)["state_dict"]
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        lines = str(error).splitlines()
+        more = [f"\t... and {len(lines) - 1 - SHOWN_MISMATCHES} more"] if len(lines) > 1 + SHOWN_MISMATCHES else []
+        shown = [f"ckpt: {path} does not fit this network: {lines[0]}", *lines[1 : 1 + SHOWN_MISMATCHES], *more]
+        raise UserError("\n".join([*shown, "init.weights takes what fits and says what it leaves out"])) from error
+    module.random_start = False
+
+
+def load_module(path: Path) -> DetectorModule:
+    """The module that a checkpoint was saved from, with its settings and weights.
+
+    Raises:
+        UserError: there is no such file, or it is not a checkpoint of a training run.
+    """
+    content = read_checkpoint(path)
+    # What tells the tasks apart: only the dual network has a projection.
+    task = CrossViewModule if "projection" in content["hyper_parameters"] else SingleViewModule
+    try:
+        module: DetectorModule = task(**content["hyper_parameters"])
+    except TypeError as error:
+        raise UserError(
+            f"ckpt: {path} was saved by another version of this package: {error}. Train again, or start from its "
+            "weights with init.weights"
+        ) from error
+    load_weights(module, path)
+    return module
