@@ -24,16 +24,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"ckpt: found no file {path}; expected a checkpoint such as RUN_FOLDER/checkpoints/best.ckpt")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(content["state_dict"], Mapping) or not isinstance(content["hyper_parameters"], Mapping):
-            raise TypeError("state_dict and hyper_parameters are no mappings")
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        _ = content["state_dict"]
     except (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
             f"ckpt: {path} is not a checkpoint of a training run ({type(error).__name__}), or it is damaged; expected "
             "RUN_FOLDER/checkpoints/best.ckpt or last.ckpt. Pretrained VGG weights go to model.backbone.weights, other "
             "trained networks to init.weights"
         ) from error
-    return dict(content)
+    return content
 
 
 def load_weights(module: DetectorModule, path: Path) -> None:
@@ -60,6 +59,8 @@ def load_module(path: Path) -> DetectorModule:
         UserError: there is no such file, or it is not a checkpoint of a training run.
     """
     content = read_checkpoint(path)
+    if not isinstance(content.get("hyper_parameters"), Mapping):
+        raise UserError(f"ckpt: {path} has no hyper_parameters, so nobody knows what network it is of")
     # What tells the tasks apart: only the dual network has a projection.
     task = CrossViewModule if "projection" in content["hyper_parameters"] else SingleViewModule
     try:

@@ -1,17 +1,14 @@
 import json
 import math
-import pickle
 from pathlib import Path
 
 import pytest
-import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from crossview.checkpoints import load_weights
 from crossview.run import train, write_metrics
 from crossview.user_errors import UserError
 from tests.data.make_voc import ANNOTATIONS, IMAGES, write_pair_dataset
-from tests.tiny import quiet_trainer, tiny_config, tiny_module
+from tests.tiny import quiet_trainer, tiny_config
 
 FAST = ["trainer.fast_dev_run=true", "callbacks=none", "logger=none", "data.batch_size=2"]
 
@@ -58,57 +55,6 @@ def test_metrics_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     write_metrics(path, {"a": 2.0})
     assert json.loads(path.read_text()) == {"a": 2.0}
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
-
-
-# --- ckpt ---
-
-
-BAD_CHECKPOINTS = [
-    (lambda path: path.write_text("hello"), "is not a checkpoint of a training run"),  # a text
-    (lambda path: path.write_bytes(b""), "is not a checkpoint of a training run"),  # an empty file
-    (lambda path: torch.save({"conv1_1.weight": torch.zeros(1)}, path), "model.backbone.weights"),  # bare weights
-    (lambda path: torch.save(torch.zeros(3), path), "is not a checkpoint of a training run"),
-    (lambda path: path.write_bytes(pickle.dumps(print)), "is not a checkpoint of a training run"),  # code is not run
-    (lambda path: torch.save({"state_dict": {}}, path), "does not fit this network"),
-    (lambda path: torch.save({"state_dict": [1]}, path), "does not fit this network"),
-]
-
-
-@pytest.mark.parametrize(("write", "words"), BAD_CHECKPOINTS)
-def test_a_file_that_is_no_checkpoint_is_refused(write, words, tmp_path):
-    path = tmp_path / "some.ckpt"
-    write(path)
-    with pytest.raises(UserError, match=words) as caught:
-        load_weights(tiny_module(), path)
-    assert str(path) in str(caught.value)
-    assert len(str(caught.value).splitlines()) < 8  # a network has hundreds of tensors
-
-
-def test_a_damaged_checkpoint_is_refused(tmp_path):
-    path = tmp_path / "some.ckpt"
-    torch.save({"state_dict": tiny_module().state_dict()}, path)
-    load_weights(tiny_module(), path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match="damaged"):
-        load_weights(tiny_module(), path)
-
-
-def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    path = tmp_path / "some.ckpt"
-    torch.save({"state_dict": tiny_module("data.class_names=[tree,sign]").state_dict()}, path)
-    with pytest.raises(UserError, match=r"does not fit this network(?s:.*)size mismatch(?s:.*)\.\.\. and \d+ more"):
-        load_weights(tiny_module(), path)
-
-
-def test_weights_of_a_checkpoint_arrive(tmp_path):
-    source, module = tiny_module("model.backbone.std=[2,3,4]"), tiny_module()
-    with torch.no_grad():
-        for weight in source.parameters():
-            weight.add_(1.0)
-    torch.save({"state_dict": source.state_dict()}, tmp_path / "some.ckpt")
-    load_weights(module, tmp_path / "some.ckpt")
-    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), source.parameters(), strict=True))
-    assert module.net.detector.backbone.preprocessing.std == (2, 3, 4)
 
 
 # --- what a user is told ---
