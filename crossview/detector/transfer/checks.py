@@ -60,7 +60,8 @@ def check_shapes(path: Path, source: str, tower: Tower, state: Mapping[str, Tens
     Raises:
         DataError: If a shape or the number of anchors in a cell differs, or a value is not finite.
     """
-    for name in sorted(set(state) & set(tower.tensors), key=lambda name: (not name.startswith(BOX_HEADS), name)):
+    # Class heads last: if the number of anchors differs, the box heads say so more plainly.
+    for name in sorted(filter(tower.tensors.__contains__, state), key=lambda name: name.startswith(CLASS_HEADS)):
         found, expected = tower.tensors[name], state[name]
         place = f"{path}: {name} (key {tower.keys[name]}, {source})"
         first = 1 if name.startswith((CLASS_HEADS, BOX_HEADS)) else 0
