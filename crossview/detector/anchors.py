@@ -58,7 +58,16 @@ class AnchorGrid:
     @property
     def boxes_per_cell(self) -> list[int]:
         """Number of anchors in a cell of each feature map."""
-        return [len(ratios) + (self.two_boxes_for_ratio_1 and 1 in ratios) for ratios in self.aspect_ratios]
+        return [len(ratios) for ratios in self.cell_ratios]
+
+    @property
+    def cell_ratios(self) -> list[tuple[float, ...]]:
+        """Width / height of the anchors in a cell of each feature map, in their order."""
+        twice = 1 if self.two_boxes_for_ratio_1 else None
+        return [
+            tuple(ratio for listed in ratios for ratio in [listed] * (2 if listed == twice else 1))
+            for ratios in self.aspect_ratios
+        ]
 
     def _shapes(self, layer: int) -> list[tuple[float, float]]:
         """Widths and heights of a cell's anchors, as fractions of the shorter image side."""
