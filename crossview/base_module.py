@@ -73,8 +73,9 @@ class DetectorModule(pl.LightningModule):
         if config["channels_last"]:
             detector.to(memory_format=torch.channels_last)
         self.random_start = config["backbone"].get("weights") is None
-        # The weights file has done its work; a checkpoint must load where that file does not exist.
-        self.hparams["backbone"] = {**copy.deepcopy(dict(config["backbone"])), "weights": None}
+        if not self.random_start:
+            # The weights have done their work; a checkpoint must load where their file or package does not exist.
+            self.hparams["backbone"] = {**copy.deepcopy(dict(config["backbone"])), "weights": None}
         return detector
 
     @abstractmethod

@@ -17,6 +17,7 @@ NOISY_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",  # between Lightning and torch
     r".*Experiment logs directory .* exists and is not empty.*",  # the run folder is ours and holds more than the log
     r".*The number of training batches .* is smaller than the logging interval.*",
+    r".*Found \d+ module\(s\) in eval mode at the start of training.*",  # frozen norms are, on purpose
     r".*Starting from v1\.9\.0, `tensorboardX` has been removed.*",
 )
 

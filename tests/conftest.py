@@ -7,13 +7,20 @@ import pytest
 
 from tests.data.make_voc import write_pair_dataset
 
-# A network of the shape of SSD300 that takes a moment instead of minutes.
-TINY = [
-    "model.backbone.channels=[4,4,8,8,8]",
-    "model.backbone.fc_channels=16",
-    "model.extra_stages=[[4,8,2,1,3],[4,8,2,1,3],[4,8,1,0,3],[4,8,1,0,3]]",
-    "data.num_workers=0",
-]
+# Networks of the shape of each model that take a moment instead of minutes.
+SMALL_VGG = ["model.backbone.channels=[4,4,8,8,8]", "model.backbone.fc_channels=16"]
+SMALL_MODELS = {
+    "ssd300": [*SMALL_VGG, "model.extra_stages=[[4,8,2,1,3],[4,8,2,1,3],[4,8,1,0,3],[4,8,1,0,3]]"],
+    "ssd512": [*SMALL_VGG, "model.extra_stages=[[4,8,2,1,3],[4,8,2,1,3],[4,8,2,1,3],[4,8,2,1,3],[4,8,1,1,4]]"],
+    # EfficientNet-Lite0 has one size; small images make up for it.
+    "ssd300_lite": [
+        "data.image_size=[96,192]",
+        "model.backbone.pyramid_channels=8",
+        "model.extra_stages=[[4,8,2,1,3],[4,8,2,1,3],[4,8,2,1,3]]",
+    ],
+    "ssd7": ["model.backbone.channels=[4,4,8,8,8,8,4]"],
+}
+TINY = [*SMALL_MODELS["ssd300"], "data.num_workers=0"]
 
 
 @pytest.fixture(autouse=True)

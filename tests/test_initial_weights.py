@@ -11,7 +11,8 @@ from crossview.detector.ssd import SSD
 from crossview.detector.transfer.load import ClassChoice, load_detector_weights
 from crossview.detector.transfer.readers import read_trained_file
 from crossview.initial_weights import initialise, load_network_weights
-from crossview.run import UserError, train
+from crossview.run import train
+from crossview.user_errors import UserError
 from tests.detector.transfer.make_weights import random_images, tiny_ssd, write_pytorch
 from tests.tiny import quiet_trainer, tiny_config, tiny_module
 

@@ -3,7 +3,6 @@
 import logging
 
 import pytorch_lightning as pl
-from torch import nn
 
 from crossview.base_module import DetectorModule
 from crossview.data.datamodule import PairDataModule
@@ -16,7 +15,7 @@ class CalibratedStart(pl.Callback):
     """Calibrates a randomly started network on the first training pairs, before the first step.
 
     Runs before the network is handed to the devices, on the same pairs in every process. A network that started from
-    weights or from a checkpoint is left alone.
+    weights or from a checkpoint is left alone, and so are convolutions that a normalisation layer follows.
     """
 
     def __init__(self, pairs: int = 4) -> None:
@@ -30,11 +29,12 @@ class CalibratedStart(pl.Callback):
             return
         if not pl_module.random_start or trainer.ckpt_path is not None:
             return
+        pl_module.random_start = False
+        if not any(detector.plain_convolutions() for detector in pl_module.detectors()):
+            return
         dataset = data.dataset("train")
         batch = dataset.collate([dataset[index] for index in range(min(self.pairs, len(dataset)))])
         images = batch.images.flatten(0, -4)  # the views of pairs one after another
         for detector in pl_module.detectors():
-            layers = [*detector.backbone.modules(), *detector.extras.modules()]
-            calibrate(detector, [layer for layer in layers if isinstance(layer, nn.Conv2d)], images)
-        pl_module.random_start = False
+            calibrate(detector, detector.plain_convolutions(), images)
         logger.info("Calibrated the random start on %d training pairs.", len(batch.names))

@@ -2,8 +2,8 @@
 
 Convention:
     Anchors are ``cxcywh`` in pixels of the network's image. Order: layer by layer, in a layer row by row, in a cell:
-    ratio 1 with scale s_k, ratio 1 with sqrt(s_k s_k+1), then the other ratios as listed. A ratio r has width s sqrt(r)
-    m and height s / sqrt(r) m with m the shorter image side, as in ssd_keras.
+    the ratios as listed, ratio 1 with scale s_k and then again with sqrt(s_k s_k+1). A ratio r has width s sqrt(r) m
+    and height s / sqrt(r) m with m the shorter image side, as in ssd_keras.
 """
 
 import math
@@ -27,7 +27,7 @@ class AnchorGrid:
         steps: pixels between neighbouring centres: a number or (vertical, horizontal) a feature map. None: image size /
             map size on each axis, which spreads the centres evenly on any image shape. The original's 8, 16, 32, 64,
             100, 300 put centres outside an image that is not 300x300.
-        offsets: position of the first centre, in steps.
+        offsets: position of the first centre, in steps: a number for all, or as ``steps`` one entry a feature map.
         clip: cut the anchors at the image border.
     """
 
@@ -35,7 +35,7 @@ class AnchorGrid:
     aspect_ratios: Sequence[Sequence[float]]
     two_boxes_for_ratio_1: bool = True
     steps: Sequence[float | Sequence[float]] | None = None
-    offsets: Sequence[float] | float = 0.5
+    offsets: Sequence[float | Sequence[float]] | float = 0.5
     clip: bool = False
 
     def __post_init__(self) -> None:
@@ -63,8 +63,9 @@ class AnchorGrid:
     @property
     def cell_ratios(self) -> list[tuple[float, ...]]:
         """Width / height of the anchors in a cell of each feature map, in their order."""
+        twice = 1 if self.two_boxes_for_ratio_1 else None
         return [
-            (1.0,) * (self.two_boxes_for_ratio_1 and 1 in ratios) + tuple(sorted(ratios, key=lambda ratio: ratio != 1))
+            tuple(ratio for listed in ratios for ratio in [listed] * (2 if listed == twice else 1))
             for ratios in self.aspect_ratios
         ]
 
@@ -73,7 +74,7 @@ class AnchorGrid:
         scale, ratios = self.scales[layer], self.aspect_ratios[layer]
         larger = math.sqrt(scale * self.scales[layer + 1])
         shapes = []
-        for ratio in sorted(ratios, key=lambda ratio: ratio != 1):
+        for ratio in ratios:
             shapes.append((scale * math.sqrt(ratio), scale / math.sqrt(ratio)))
             if ratio == 1 and self.two_boxes_for_ratio_1:
                 shapes.append((larger, larger))
@@ -82,10 +83,7 @@ class AnchorGrid:
     def _steps(self, layer: int, image_size: tuple[int, int], map_size: tuple[int, int]) -> tuple[float, float]:
         if self.steps is None:
             return image_size[0] / map_size[0], image_size[1] / map_size[1]
-        step = self.steps[layer]
-        if isinstance(step, Sequence):
-            return float(step[0]), float(step[1])
-        return float(step), float(step)
+        return _per_axis(self.steps[layer])
 
     def boxes(self, image_size: tuple[int, int], map_sizes: Sequence[tuple[int, int]]) -> Tensor:
         """All anchors (N, 4) ``cxcywh`` in pixels, float64.
@@ -104,9 +102,9 @@ class AnchorGrid:
         layers = []
         for layer, (rows, columns) in enumerate(map_sizes):
             step_y, step_x = self._steps(layer, image_size, (rows, columns))
-            offset = self.offsets[layer] if isinstance(self.offsets, Sequence) else self.offsets
-            center_y = (torch.arange(rows, dtype=torch.float64) + offset) * step_y
-            center_x = (torch.arange(columns, dtype=torch.float64) + offset) * step_x
+            first_y, first_x = _per_axis(self.offsets[layer] if isinstance(self.offsets, Sequence) else self.offsets)
+            center_y = (torch.arange(rows, dtype=torch.float64) + first_y) * step_y
+            center_x = (torch.arange(columns, dtype=torch.float64) + first_x) * step_x
             shapes = torch.tensor(self._shapes(layer), dtype=torch.float64) * min(image_size)
             grid_y, grid_x = torch.meshgrid(center_y, center_x, indexing="ij")
             centers = torch.stack((grid_x, grid_y), dim=-1)[:, :, None].expand(-1, -1, len(shapes), -1)
@@ -118,3 +116,10 @@ class AnchorGrid:
     def _clipped(anchors: Tensor, image_size: tuple[int, int]) -> Tensor:
         limit = anchors.new_tensor([image_size[1], image_size[0]] * 2)
         return to_centers(torch.minimum(to_corners(anchors).clamp(min=0), limit))
+
+
+def _per_axis(value: float | Sequence[float]) -> tuple[float, float]:
+    """A number for both axes, or (vertical, horizontal)."""
+    if isinstance(value, Sequence):
+        return float(value[0]), float(value[1])
+    return float(value), float(value)

@@ -135,10 +135,17 @@ class SSD(nn.Module):
             _head(width, count * (1 + num_classes)) for width, count in zip(channels, per_cell, strict=True)
         )
         self.box_heads = nn.ModuleList(_head(width, count * 4) for width, count in zip(channels, per_cell, strict=True))
+        self.eval()  # a black image must not enter the statistics of batch normalisation
         with torch.no_grad():
             probe = self.feature_maps(torch.zeros(1, 3, *self.image_size))
+        self.train()
         map_sizes = [(int(features.shape[2]), int(features.shape[3])) for features in probe]
         self.register_buffer("anchors", anchors.boxes(self.image_size, map_sizes).float(), persistent=False)
+
+    def plain_convolutions(self) -> list[nn.Conv2d]:
+        """Convolutions of the backbone and the extra layers that no normalisation follows."""
+        extras = [layer for layer in self.extras.modules() if isinstance(layer, nn.Conv2d)]
+        return [*self.backbone.plain_convolutions(), *extras]
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """Feature maps of standardised images (B, 3, H, W), the largest first."""

@@ -13,12 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossview.detector.backbone import Backbone
-from crossview.detector.preprocessing import SCRATCH, ChannelOrder, Preprocessing, Triple
+from crossview.detector.preprocessing import SCRATCH, ChannelOrder, Triple
 from crossview.detector.weights import load_vgg_weights
 
 logger = logging.getLogger(__name__)
@@ -43,9 +42,6 @@ class VGG16(Backbone):
 
     The random start is Kaiming normal with fan-in and the gain of ReLU, biases zero: each convolution keeps the mean
     square of its input, so fc7 sees neither vanishing nor exploding values although no layer normalises.
-
-    The network carries the input standardisation of its weights, also through ``state_dict``: a restored checkpoint
-    standardises as it did in training, whether or not the weights file it started from still exists.
 
     Attributes:
         out_channels: Channels of conv4_3 and fc7.
@@ -76,7 +72,7 @@ class VGG16(Backbone):
             ValueError: If ``channels`` are not five numbers, or a preprocessing override is malformed.
             DataError: If ``weights`` cannot be used.
         """
-        super().__init__()
+        super().__init__(SCRATCH, mean, std, channel_order)
         if len(channels) != len(CONVOLUTIONS_PER_BLOCK):
             raise ValueError(f"channels: expected {len(CONVOLUTIONS_PER_BLOCK)} numbers, found {list(channels)}")
         for block, (count, (before, width)) in enumerate(
@@ -90,9 +86,6 @@ class VGG16(Backbone):
         self.fc6 = nn.Conv2d(channels[-1], fc_channels, kernel_size=3, padding=6, dilation=6)
         self.fc7 = nn.Conv2d(fc_channels, fc_channels, kernel_size=1)
         self.out_channels = (channels[3], fc_channels)
-        self._overrides = (mean, std, channel_order)
-        self.preprocessing = SCRATCH
-        self.use_preprocessing(SCRATCH)
         self.reset_parameters()
         if weights is None:
             logger.info("VGG16: no weights file given, random start (Kaiming normal).")
@@ -110,10 +103,6 @@ class VGG16(Backbone):
         """Returns the layers that have weights, by name, from the input to fc7."""
         return {name: layer for name, layer in self.named_children() if isinstance(layer, nn.Conv2d)}
 
-    def use_preprocessing(self, belonging: Preprocessing) -> None:
-        """Takes over the standardisation that belongs to new weights; the constructor's overrides stay in force."""
-        self.preprocessing = belonging.overridden(*self._overrides)
-
     def forward(self, images: Tensor) -> VGGFeatures:
         """Computes the feature maps.
 
@@ -127,11 +116,7 @@ class VGG16(Backbone):
         Raises:
             TypeError: If ``images`` are integers, that is, have not been standardised.
         """
-        if not images.is_floating_point():
-            raise TypeError(
-                f"images: found {images.dtype}, expected standardised floating point images; "
-                "call backbone.preprocessing.apply(images) first"
-            )
+        self.require_standardised(images)
         maps: dict[str, Tensor] = {}
         x = images
         for name, layer in self.named_children():
@@ -140,11 +125,3 @@ class VGG16(Backbone):
                 # In place is safe: a convolution's backward pass needs its input, not its output.
                 x = maps[name] = F.relu(x, inplace=True)
         return VGGFeatures(maps["conv4_3"], maps["fc7"])
-
-    def get_extra_state(self) -> Tensor:
-        """Returns the standardisation as a tensor, for ``state_dict``."""
-        return self.preprocessing.to_tensor()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Takes the standardisation back from ``state_dict``."""
-        self.preprocessing = Preprocessing.from_tensor(torch.as_tensor(state))

@@ -1,12 +1,16 @@
 """Which networks are calibrated before the first step, and which are left alone."""
 
+import copy
+
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from crossview.callbacks.calibrated_start import CalibratedStart
 from crossview.command import CONFIG_DIR
-from tests.conftest import TINY
+from tests.conftest import SMALL_MODELS, TINY
+from tests.tiny import quiet_trainer
 
 
 @pytest.fixture
@@ -49,3 +53,25 @@ def test_testing_does_not_calibrate(parts):
     before = first_layer(module)
     trainer.test(module, datamodule=data, verbose=False)
     assert torch.equal(first_layer(module), before)
+
+
+@pytest.mark.parametrize(("model", "calibrated"), [("ssd7", 0), ("ssd300_lite", 6)])
+def test_only_what_is_not_normalised_is_calibrated(model, calibrated, pair_root):
+    # A random EfficientNet-Lite0 has norms everywhere but in the extra layers of SSD.
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        own = [] if model == "ssd7" else ["model.backbone.weights=null", "model.backbone.freeze_norms=false"]
+        settings = [f"model={model}", *SMALL_MODELS[model], *own, f"data.root={pair_root}", "data.num_workers=0"]
+        config = compose("train", overrides=settings)
+    module = instantiate(config.model, _recursive_=False, _convert_="all")
+    before = copy.deepcopy(module.state_dict())
+    trainer = quiet_trainer(max_steps=0)
+    trainer.datamodule = instantiate(config.data, _convert_="all")
+    assert module.random_start
+    CalibratedStart(pairs=1).setup(trainer, module, "fit")
+    assert not module.random_start
+    after = module.state_dict()
+    changed = {name for name, parameter in module.named_parameters() if not torch.equal(after[name], before[name])}
+    assert len(changed) == 2 * calibrated
+    assert all(".extras." in name for name in changed)
+    if calibrated == 0:
+        assert all(torch.equal(torch.as_tensor(after[name]), torch.as_tensor(before[name])) for name in before)

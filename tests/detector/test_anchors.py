@@ -69,14 +69,19 @@ def test_steps_and_offsets_of_a_layer():
     assert grid.boxes((20, 60), [(1, 2), (2, 1)])[:, :2].tolist() == [[4, 4], [12, 4], [6, 4], [6, 8]]
 
 
+def test_offsets_of_each_axis():
+    grid = AnchorGrid([0.5, 0.5], [[1]], two_boxes_for_ratio_1=False, steps=[8], offsets=[(0.25, 0.75)])
+    assert grid.boxes((20, 60), [(1, 2)])[:, :2].tolist() == [[6, 2], [14, 2]]
+
+
 @pytest.mark.parametrize(
     ("ratios", "two", "per_cell", "shapes"),
     [
         # ratio 1 twice: scale 0.25 of 100 pixels, and sqrt(0.25 * 1.0)
         ([1, 4, 0.25], True, 4, [(25, 25), (50, 50), (50, 12.5), (12.5, 50)]),
         ([1, 4], False, 2, [(25, 25), (50, 12.5)]),
-        # ratio 1 comes first wherever it stands, and its second square only with it
-        ([4, 1], True, 3, [(25, 25), (50, 50), (50, 12.5)]),
+        # in the order of the list, as SSD7 has them; the second square only with ratio 1, after it
+        ([0.25, 1, 4], True, 4, [(12.5, 50), (25, 25), (50, 50), (50, 12.5)]),
         ([4], True, 1, [(50, 12.5)]),
     ],
 )

@@ -150,6 +150,20 @@ def test_extra_layers_of_ssd300():
     assert all(float(features.min()) == 0 for features in maps)
 
 
+def test_ssd512_has_seven_maps():
+    stages = [*((4, 8, 2, 1, 3),) * 4, (4, 8, 1, 1, 4)]
+    grid = AnchorGrid((0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06), (*RATIOS[:2], *RATIOS[1:]))
+    photo = narrow((512, 512), anchors=grid, extra_stages=stages)
+    panorama = narrow((512, 1024), anchors=grid, extra_stages=stages)
+    with torch.no_grad():
+        maps = [tuple(features.shape[2:]) for features in photo.feature_maps(torch.zeros(1, 3, 512, 512))]
+        assert maps == [(64, 64), (32, 32), (16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
+        assert photo(torch.zeros(1, 3, 512, 512)).logits.shape == (1, 24564, 3)
+        maps = [tuple(features.shape[2:]) for features in panorama.feature_maps(torch.zeros(1, 3, 512, 1024))]
+        assert maps == [(64, 128), (32, 64), (16, 32), (8, 16), (4, 8), (2, 4), (1, 3)]
+        assert panorama(torch.zeros(1, 3, 512, 1024)).offsets.shape == (1, 49132, 4)
+
+
 def test_gradients_reach_every_parameter():
     network = narrow((300, 300))
     output = network(torch.randint(0, 256, (1, 3, 300, 300), dtype=torch.uint8))
