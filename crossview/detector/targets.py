@@ -42,19 +42,43 @@ def match_bipartite(overlap: Tensor) -> Tensor:
     """
     batch, objects, anchors = overlap.shape
     chosen = overlap.new_full((batch, objects), -1, dtype=torch.int64)
-    image, number = (overlap.amax(dim=2) > 0).nonzero(as_tuple=True) if anchors else (chosen.new_empty(0),) * 2
-    rows = overlap[image, number]
-    while len(rows):
-        best, column = rows.max(dim=1)
-        rivals = rows[:, column].masked_fill(image[:, None] != image[None, :], -1.0)
-        won = (rivals.max(dim=0).indices == torch.arange(len(rows), device=rows.device)) & (best > 0)
-        chosen[image[won], number[won]] = column[won]
-        left = ~won & (best > 0)
-        taken = torch.zeros(batch, anchors, dtype=torch.bool, device=rows.device)
-        taken[image[won], column[won]] = True
-        image, number = image[left], number[left]
-        rows = rows[left].masked_fill(taken[image], 0.0)
+    if not overlap.numel():
+        return chosen
+    numbers = torch.arange(objects, device=overlap.device)
+    free = torch.ones(batch, anchors, dtype=torch.bool, device=overlap.device)
+    best, column = overlap.max(dim=2)
+    waiting = best > 0
+    while bool(waiting.any()):
+        # [b, i, j]: how much object i of image b overlaps the anchor that object j likes best.
+        rivals = overlap.gather(2, column[:, None, :].expand(-1, objects, -1)).masked_fill(~waiting[..., None], -1.0)
+        won = waiting & (rivals.max(dim=1).indices == numbers)
+        chosen[won] = column[won]
+        free[won.nonzero()[:, 0], column[won]] = False
+        waiting &= ~won
+        image, number = (waiting & ~free.gather(1, column)).nonzero(as_tuple=True)  # these lost their best anchor
+        best[image, number], column[image, number] = overlap[image, number].mul_(free[image]).max(dim=1)
+        waiting &= best > 0
     return chosen
+
+
+def assign(overlap: Tensor, positive_iou: float) -> tuple[Tensor, Tensor]:
+    """Gives every object its anchor by `match_bipartite`, and every other anchor to its best object, if good enough.
+
+    Args:
+        overlap: (B, G, N), non-negative; rows of absent objects are zero.
+        positive_iou: overlap from which an anchor that is no object's own is given to its best object.
+
+    Returns:
+        (B, N) int64 object of each anchor, -1 for none; and the largest overlap (B, N) of each anchor.
+    """
+    best = overlap.amax(dim=1)
+    objects = best.new_full(best.shape, -1, dtype=torch.int64)
+    image, anchor = (best >= positive_iou).nonzero(as_tuple=True)
+    objects[image, anchor] = overlap[image, :, anchor].max(dim=1).indices
+    forced = match_bipartite(overlap)
+    image, number = (forced >= 0).nonzero(as_tuple=True)
+    objects[image, forced[image, number]] = number
+    return objects, best
 
 
 def match_anchors(
@@ -77,21 +101,27 @@ def match_anchors(
         negative_iou: overlap from which an anchor that is not positive is neutral.
         period: (B,) pixels in 360 degrees, or None.
     """
-    batch, count = labels.shape
-    shape = (batch, len(anchors))
-    if count == 0:
+    if labels.numel() == 0:
+        shape = (len(labels), len(anchors))
         return AnchorMatches(labels.new_zeros(shape), labels.new_zeros(shape))
-    overlap = pairwise_iou(boxes, to_corners(anchors).expand(batch, -1, -1), period)
+    corners = to_corners(anchors)
     present = labels > 0
-    wanted = overlap * (present & ~ignored).unsqueeze(-1)
-    best, objects = wanted.max(dim=1)
-    forced = match_bipartite(wanted)
-    image, number = (forced >= 0).nonzero(as_tuple=True)
-    objects[image, forced[image, number]] = number
-    positive = best >= positive_iou
-    positive[image, forced[image, number]] = True
+    objects, best = assign(_overlaps(corners, boxes, present & ~ignored, period), positive_iou)
     neutral = best >= negative_iou
-    if bool(ignored.any()):
-        neutral |= (overlap * (present & ignored).unsqueeze(-1)).amax(dim=1) >= negative_iou
-    matched_labels = torch.where(positive, labels.gather(1, objects), torch.where(neutral, NEUTRAL, 0))
-    return AnchorMatches(matched_labels, objects * positive)
+    if bool((present & ignored).any()):
+        neutral |= _overlaps(corners, boxes, present & ignored, period).amax(dim=1) >= negative_iou
+    positive = objects >= 0
+    objects = objects.clamp(min=0)
+    return AnchorMatches(torch.where(positive, labels.gather(1, objects), torch.where(neutral, NEUTRAL, 0)), objects)
+
+
+def _overlaps(corners: Tensor, boxes: Tensor, wanted: Tensor, period: Tensor | None) -> Tensor:
+    """Overlap (B, G, N) of boxes (B, G, 4) with anchors (N, 4), both ``xyxy``; zero where not ``wanted`` (B, G).
+
+    Image by image: the intermediate results of one image stay in the processor's cache.
+    """
+    boxes = boxes.masked_fill(~wanted.unsqueeze(-1), 0.0)  # an empty box overlaps nothing
+    overlap = boxes.new_empty(*wanted.shape, len(corners))
+    for i in range(len(boxes)):
+        overlap[i] = pairwise_iou(boxes[i], corners, None if period is None else period[i])
+    return overlap

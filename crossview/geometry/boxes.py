@@ -20,22 +20,36 @@ from torch import Tensor
 MAX_LOG_SCALE = 4.135  # log(1000 / 16): a decoded side is at most 62.5 times its reference's, so that exp stays finite
 
 
+def _columns(boxes: Tensor) -> tuple[Tensor, ...]:
+    """The four coordinates, each in one piece of memory, on which arithmetic is several times faster."""
+    return boxes.movedim(-1, 0).contiguous().unbind(0)
+
+
+def _from_columns(*columns: Tensor) -> Tensor:
+    """Boxes (..., 4) of their four coordinates (...), which stay in one piece of memory each."""
+    return torch.stack(columns).movedim(0, -1)
+
+
 def to_centers(boxes: Tensor) -> Tensor:
     """``cxcywh`` of ``xyxy`` boxes (..., 4)."""
-    low, high = boxes[..., :2], boxes[..., 2:]
-    return torch.cat(((low + high) / 2, high - low), dim=-1)
+    x1, y1, x2, y2 = _columns(boxes)
+    return _from_columns((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
 
 
 def to_corners(boxes: Tensor) -> Tensor:
     """``xyxy`` of ``cxcywh`` boxes (..., 4)."""
-    center, half = boxes[..., :2], boxes[..., 2:] / 2
-    return torch.cat((center - half, center + half), dim=-1)
+    x, y, width, height = _columns(boxes)
+    half_width, half_height = width / 2, height / 2
+    return _from_columns(x - half_width, y - half_height, x + half_width, y + half_height)
 
 
 def area(boxes: Tensor) -> Tensor:
     """Areas (...) of ``xyxy`` boxes (..., 4) in square pixels; zero for boxes turned inside out."""
-    size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
-    return size[..., 0] * size[..., 1]
+    return _rectangle(*boxes.unbind(-1))
+
+
+def _rectangle(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
+    return (right - left).clamp(min=0) * (bottom - top).clamp(min=0)
 
 
 def wrap_difference(difference: Tensor, period: Tensor | float | None) -> Tensor:
@@ -73,11 +87,11 @@ def iou(boxes_1: Tensor, boxes_2: Tensor, period: Tensor | float | None = None) 
         boxes_2: (..., 4) ``xyxy``, broadcastable with ``boxes_1``.
         period: pixels in 360 degrees, broadcastable with the result, or None.
     """
-    x1, y1, x2, y2 = boxes_1.unbind(-1)
-    u1, v1, u2, v2 = boxes_2.unbind(-1)
+    x1, y1, x2, y2 = _columns(boxes_1)
+    u1, v1, u2, v2 = _columns(boxes_2)
     across = _overlap(x1, x2, u1, u2) if period is None else _overlap_around(x1, x2, u1, u2, period)
     shared = across * _overlap(y1, y2, v1, v2)
-    union = area(boxes_1) + area(boxes_2) - shared
+    union = _rectangle(x1, y1, x2, y2) + _rectangle(u1, v1, u2, v2) - shared
     # The floor's square, by which the gradient is divided, is still a normal number.
     return shared / union.clamp(min=torch.finfo(union.dtype).tiny ** 0.5)
 
@@ -111,7 +125,7 @@ def decode(offsets: Tensor, references: Tensor, variances: Sequence[float]) -> T
 
     Sizes stay between a 62.5th and 62.5 times the reference's, beyond which no gradient flows.
     """
-    scaled = offsets * offsets.new_tensor(variances)
-    center = references[..., :2] + scaled[..., :2] * references[..., 2:]
-    size = references[..., 2:] * torch.exp(scaled[..., 2:].clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE))
-    return torch.cat((center, size), dim=-1)
+    dx, dy, dw, dh = (part * variance for part, variance in zip(_columns(offsets), variances, strict=True))
+    x, y, width, height = _columns(references)
+    widening, heightening = (part.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE).exp() for part in (dw, dh))
+    return _from_columns(x + dx * width, y + dy * height, width * widening, height * heightening)

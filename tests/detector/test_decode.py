@@ -19,7 +19,7 @@ CASES = [
     if (path.stem[7:10], decoder, threshold) != ("d03", "full", "c001")
 ]
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
-BLOCKS = (1, 2, 7, 64, 1024)
+BLOCKS = ((1, 1, 1), (2, 2, 8), (7, 1, 7), (16, 4, 64), (1024, 1, 1024))  # first, growth, largest
 
 
 def anchors_300x600() -> Tensor:
@@ -27,15 +27,35 @@ def anchors_300x600() -> Tensor:
         return torch.from_numpy(golden["centroids"]) * torch.tensor([600.0, 300.0, 600.0, 300.0], dtype=torch.float64)
 
 
+def use_blocks(monkeypatch, blocks: tuple[int, int, int]) -> None:
+    for name, value in zip(("FIRST_BLOCK", "GROWTH", "LARGEST_BLOCK"), blocks, strict=True):
+        monkeypatch.setattr(decoding, name, value)
+
+
 # The reference's detections
 
 
-@pytest.mark.parametrize("block", [256, 1024])  # also with several blocks
+def test_there_are_golden_files_with_and_without_detections():
+    assert len(CASES) == 4 * 7 - 1
+    for decoder in ("full", "fast"):
+        counts = []
+        for path, other, threshold in CASES:
+            if other == decoder:
+                with np.load(path) as golden:
+                    counts.append(golden[f"{decoder}_{threshold}_count"])
+        found = np.concatenate(counts)
+        assert (found == 0).sum() >= 3
+        assert (found == 200).sum() >= 3
+        assert ((found > 0) & (found < 200)).sum() >= 3
+
+
+@pytest.mark.parametrize(("blocks", "shortlist"), [((32, 4, 512), 16), ((64, 1, 64), 1)])
 @pytest.mark.parametrize(
     ("path", "decoder", "threshold"), CASES, ids=["-".join((case[0].stem, *case[1:])) for case in CASES]
 )
-def test_detections_of_the_reference(path, decoder, threshold, block, monkeypatch):
-    monkeypatch.setattr(decoding, "BLOCK", block)
+def test_detections_of_the_reference(path, decoder, threshold, blocks, shortlist, monkeypatch):
+    use_blocks(monkeypatch, blocks)
+    monkeypatch.setattr(decoding, "SHORTLIST", shortlist)
     with np.load(path) as golden:
         tag = f"{decoder}_{threshold}"
         anchors = anchors_300x600()[torch.from_numpy(golden["anchor"])]
@@ -87,39 +107,71 @@ def crowd(seed: int, count: int, clusters: int = 6) -> tuple[Tensor, Tensor]:
     return torch.cat((middle - size / 2, middle + size / 2), dim=1), classes
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+def survivors(
+    boxes: Tensor, classes: Tensor | None, iou_threshold: float, top_k: int, period: float | None = None
+) -> list[int]:
+    """The kept boxes of a single image."""
+    kept, is_kept = suppress(
+        boxes[None],
+        torch.ones(1, len(boxes), dtype=torch.bool),
+        None if classes is None else classes[None],
+        iou_threshold,
+        top_k,
+        None if period is None else torch.tensor([period]),
+    )
+    assert bool(is_kept.all())
+    return list(kept[0].tolist())
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
 @pytest.mark.parametrize("period", [None, 600.0])
 @pytest.mark.parametrize("per_class", [True, False])
-def test_suppression_is_the_greedy_one_in_blocks_of_any_size(block, period, per_class, monkeypatch):
-    monkeypatch.setattr(decoding, "BLOCK", block)
+def test_suppression_is_the_greedy_one_in_blocks_of_any_size(blocks, period, per_class, monkeypatch):
+    use_blocks(monkeypatch, blocks)
     for seed, count in enumerate((0, 1, 2, 30, 90)):
         boxes, labels = crowd(seed, count)
         classes = labels if per_class else None
         for top_k in (1, 5, 200):
-            kept = suppress(boxes, classes, 0.45, top_k, period)
-            assert kept.tolist() == greedy(boxes, classes, 0.45, top_k, period)
+            kept = survivors(boxes, classes, 0.45, top_k, period)
+            assert kept == greedy(boxes, classes, 0.45, top_k, period)
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_a_suppressed_box_suppresses_nothing(block, monkeypatch):
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_a_batch_of_different_lengths_equals_its_images(blocks, monkeypatch):
+    use_blocks(monkeypatch, blocks)
+    counts, around = (0, 40, 90, 3), torch.tensor([600.0, 600.0, 800.0, 600.0])
+    boxes, labels = torch.zeros(4, 95, 4), torch.ones(4, 95, dtype=torch.int64)
+    for i, count in enumerate(counts):
+        boxes[i, :count], labels[i, :count] = crowd(i, count)
+    present = torch.arange(95) < torch.tensor(counts)[:, None]
+    for top_k in (5, 200):
+        kept, is_kept = suppress(boxes, present, labels, 0.45, top_k, around)
+        for i, count in enumerate(counts):
+            alone = greedy(boxes[i, :count], labels[i, :count], 0.45, top_k, float(around[i]))
+            assert kept[i][is_kept[i]].tolist() == alone
+            assert bool(is_kept[i, : len(alone)].all())
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_a_suppressed_box_suppresses_nothing(blocks, monkeypatch):
     # A chain of boxes shifted by 3 of 10 pixels (overlap 7/13 > 0.45; of every second one 4/16): each second one stays.
-    monkeypatch.setattr(decoding, "BLOCK", block)
+    use_blocks(monkeypatch, blocks)
     left = torch.arange(9) * 3.0
     boxes = torch.stack((left, torch.zeros(9), left + 10, torch.full((9,), 10.0)), dim=1)
-    assert suppress(boxes, None, 0.45, 200).tolist() == [0, 2, 4, 6, 8]
-    assert suppress(boxes, None, 0.45, 3).tolist() == [0, 2, 4]
+    assert survivors(boxes, None, 0.45, 200) == [0, 2, 4, 6, 8]
+    assert survivors(boxes, None, 0.45, 3) == [0, 2, 4]
 
 
 def test_equal_to_the_threshold_survives():
     boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 8.0, 4.0], [0.0, 0.0, 8.0, 4.5]])  # overlap 1/2 and 9/16
-    assert suppress(boxes, None, 0.5, 200).tolist() == [0, 1]
-    assert suppress(boxes[:2], None, 0.4999, 200).tolist() == [0]
+    assert survivors(boxes, None, 0.5, 200) == [0, 1]
+    assert survivors(boxes[:2], None, 0.4999, 200) == [0]
 
 
 def test_boxes_suppress_each_other_across_the_seam():
     boxes = torch.tensor([[580.0, 0.0, 620.0, 50.0], [-19.0, 0.0, 21.0, 50.0], [560.0, 0.0, 600.0, 50.0]])
-    assert suppress(boxes, None, 0.45, 200, period=600.0).tolist() == [0, 2]
-    assert suppress(boxes, None, 0.45, 200).tolist() == [0, 1, 2]
+    assert survivors(boxes, None, 0.45, 200, period=600.0) == [0, 2]
+    assert survivors(boxes, None, 0.45, 200) == [0, 1, 2]
 
 
 # The decoder
@@ -199,6 +251,33 @@ def test_equal_scores_keep_the_order_of_the_anchors():
     scores = scored([[0.5]] * 40)
     _, anchors = DetectionDecoder(top_k=30)(scores, apart(40))
     assert anchors.tolist() == [list(range(30))]
+
+
+@pytest.mark.parametrize("shortlist", [1, 2, 16])
+@pytest.mark.parametrize("per_class", [True, False])
+def test_the_shortlist_grows_until_there_are_enough(shortlist, per_class, monkeypatch):
+    # The ten best of an image are one another's rivals, and there are few different scores: many ties at its end.
+    monkeypatch.setattr(decoding, "SHORTLIST", shortlist)
+    boxes, _ = crowd(2, 90)
+    boxes[:10] = boxes[0]
+    foreground = torch.randint(0, 5, (90, 2), generator=torch.Generator().manual_seed(0)) / 16
+    foreground[:10] = torch.tensor([0.5, 0.4])
+    scores = scored(foreground.tolist())
+    for top_k in (1, 6, 20):
+        detections, anchors = DetectionDecoder(0.01, 0.45, top_k, per_class)(scores, boxes[None])
+        if per_class:
+            place = scores[0, :, 1:].flatten().sort(descending=True, stable=True)
+            place = place.indices[place.values > 0.01]
+            anchor, label = place // 2, place % 2 + 1
+        else:
+            best, label = scores[0].max(dim=1)
+            anchor = best.masked_fill(label == 0, -1).sort(descending=True, stable=True).indices
+            anchor = anchor[: int((label > 0).sum())]
+            label = label[anchor]
+        expected = greedy(boxes[anchor], label if per_class else None, 0.45, top_k, None)
+        assert len(expected) == top_k or shortlist == 16 or not per_class
+        assert anchors[0].tolist() == anchor[expected].tolist()
+        assert detections.labels[0].tolist() == label[expected].tolist()
 
 
 def test_decoded_boxes_by_hand():

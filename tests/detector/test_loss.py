@@ -27,6 +27,10 @@ def random_batch(
 # The independent evaluation
 
 
+def test_there_are_golden_batches():
+    assert len(CASES) == 7
+
+
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_loss_of_the_golden_batches(path):
     # Against `total_without_clamp`: the Keras loss limits probabilities to 1e-15 from below, we do not, since the

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from crossview.detector.anchors import AnchorGrid
-from crossview.detector.targets import NEUTRAL, AnchorMatches, match_anchors, match_bipartite
+from crossview.detector.targets import NEUTRAL, AnchorMatches, assign, match_anchors, match_bipartite
 from crossview.geometry.boxes import encode, iou, pairwise_iou, to_centers, to_corners
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -59,6 +59,17 @@ def reference_greedy(weights: np.ndarray) -> list[int]:
 def test_bipartite_matching_of_the_reference(name):
     chosen = match_bipartite(torch.from_numpy(MATCHING[f"{name}_weights"])[None])
     assert chosen.tolist() == [MATCHING[f"{name}_bipartite"].tolist()]
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("defect")])
+def test_multi_matching_of_the_reference(name):
+    weights = torch.from_numpy(MATCHING[f"{name}_weights"])
+    objects, best = assign(weights[None], float(MATCHING[f"{name}_threshold"]))
+    expected = torch.full((weights.shape[1],), -1)
+    expected[MATCHING[f"{name}_multi_after_anchor"]] = torch.from_numpy(MATCHING[f"{name}_multi_after_gt"])
+    expected[MATCHING[f"{name}_bipartite"]] = torch.arange(len(weights))
+    assert torch.equal(objects[0], expected)
+    assert torch.equal(best[0], weights.amax(dim=0))
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("defect")])
@@ -140,6 +151,19 @@ class Encoding:
         chosen = torch.from_numpy(anchor)
         boxes = to_centers(self.boxes[i][self.matches.objects[i][chosen]])
         return encode(boxes, self.anchors[chosen], VARIANCES).numpy()
+
+
+def test_there_are_clean_and_ambiguous_images_with_and_without_neutral_anchors():
+    assert len(CASES) == 14
+    assert len(ENCODINGS) == 12
+    images = []
+    for path in ENCODINGS:
+        with np.load(path) as golden:
+            images += [(bool(clean), float(golden["neg_iou_limit"])) for clean in golden["image_clean"]]
+            if golden["neg_iou_limit"] < 0.5:
+                assert len(golden["neutral_anchor"]) > 1000
+    assert len(images) == 48
+    assert (images.count((True, 0.5)), images.count((True, 0.3))) == (15, 4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
