@@ -7,7 +7,7 @@ measured on another machine. A transcription of its arithmetic was also timed be
 process on a busy machine: `REFERENCE_PER_YARDSTICK`, the ratio of the two, turns the yardstick's time into what
 ssd_keras would take here and now. The dense worst case is not run; its 47.9 s are scaled like the sparse one.
 
-Times are of the processor (all threads together), which other work on the machine disturbs less than the wall clock.
+Times are of the processor and of one thread, which other work on the machine disturbs less than the wall clock.
 """
 
 import statistics
@@ -191,6 +191,7 @@ def rows(decoder: DetectionDecoder, scores: Tensor, boxes: Tensor) -> list[list[
 
 def main() -> None:
     """Measures and prints."""
+    torch.set_num_threads(1)  # as NumPy works; threads that wait for each other would count as processor time
     grid = AnchorGrid(SCALES, RATIOS, steps=STEPS).boxes(IMAGE_SIZE, MAP_SIZES)
     plain_anchors, anchors = grid.numpy(), grid.float()
     with np.load(INPUTS) as stored:
