@@ -58,11 +58,13 @@ class Pair:
         torch.manual_seed(0)
         self.theirs = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=1 + CLASSES).eval()
         for layer in self.theirs.backbone.modules():
-            if isinstance(layer, nn.Conv2d):  # torchvision's own start lets the values of the deep maps vanish
+            if (
+                isinstance(layer, nn.Conv2d) and layer.bias is not None
+            ):  # torchvision's own start lets the values of the deep maps vanish
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.normal_(layer.bias, std=0.1)
         for layer in self.theirs.head.modules():
-            if isinstance(layer, nn.Conv2d):  # outputs of the size of a trained network's
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:  # outputs of the size of a trained network's
                 nn.init.normal_(layer.weight, std=2e-4)
                 nn.init.normal_(layer.bias, std=0.5)
         backbone = VGG16(mean=MEAN, std=(1, 1, 1), channel_order="rgb")
@@ -133,7 +135,8 @@ def test_the_loss_of_one_image_is_the_same(count):
     positive = matches.labels > 0
     matched = to_centers(boxes[0, matches.objects[positive]])
     targets = encode(matched, anchors[positive[0]], VARIANCES)
-    ours = ssd_loss(*pair().output, matches.labels, targets, negatives_per_positive=3, min_negatives=0)
+    logits, offsets = pair().output
+    ours = ssd_loss(logits, offsets, matches.labels, targets, negatives_per_positive=3, min_negatives=0)
     assert int(positive.sum()) >= 2 * count
 
     truth = [{"boxes": boxes[0], "labels": labels[0]}]
