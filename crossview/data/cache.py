@@ -44,17 +44,18 @@ def default_cache_dir() -> Path:
 
 
 class AnnotationCache:
-    """The cache of one data root."""
+    """The cache of one data root and one way of reading it."""
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, kind: str = "voc") -> None:
         """Name the cache; nothing is read yet.
 
         Args:
             root: The data root.
             folder: Where caches are kept.
+            kind: Who reads: what one reader does not look at another one may need.
         """
         digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-        self.path = folder / f"voc-v{VERSION}-{digest}.npz"
+        self.path = folder / f"{kind}-v{VERSION}-{digest}.npz"
 
     def load(self, notices: list[str]) -> Table:
         """The cached views; none if there is no usable cache.

@@ -1,6 +1,6 @@
 """Finding the files of a data set: which folders belong together, and which files a view has.
 
-Folders are configured as one value or a list. Every image-set folder is a source of pairs. With one source, views are
+Folders are configured as one value or a list. Every image-set folder is a source of views. With one source, views are
 looked for in all image folders and in all annotation folders. With several sources, the n-th image folder and the n-th
 annotation folder belong to the n-th image-set folder; a single one belongs to all of them.
 """
@@ -8,7 +8,7 @@ annotation folder belong to the n-th image-set folder; a single one belongs to a
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +17,6 @@ from crossview.data.errors import SHOWN, DataError
 
 if TYPE_CHECKING:
     from crossview.data.errors import Problems
-    from crossview.data.image_sets import ListedPair
     from crossview.data.table import FileKey
 
 OneOrMore = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -98,23 +97,19 @@ def find_sources(layout: Layout) -> list[Source]:
 
 
 def find_views(
-    source: Source, pairs: Sequence[ListedPair], image_suffixes: Sequence[str], problems: Problems
+    source: Source, places: Mapping[str, str], image_suffixes: Sequence[str], problems: Problems
 ) -> dict[str, FileKey]:
-    """Find the files of every view that the pairs name.
+    """Find the files of views.
 
     Args:
         source: Where to look.
-        pairs: The pairs of the source.
+        places: The names of the views, each with the place (file and line) that names it first.
         image_suffixes: For the error message.
         problems: Takes the views without an image, without an annotation, or with several.
 
     Returns:
-        The annotation and the image of each view by its name, in the order in which the pairs name them first.
+        The annotation and the image of each view by its name, in the order of `places`.
     """
-    places: dict[str, str] = {}
-    for pair in pairs:
-        places.setdefault(pair.first, f"{pair.file}:{pair.line}")
-        places.setdefault(pair.second, f"{pair.file}:{pair.line}")
     views: dict[str, FileKey] = {}
     for name, place in places.items():
         annotation = _only("annotation", name, place, source.annotations, "<view>.xml", problems)
