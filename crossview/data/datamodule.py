@@ -17,7 +17,6 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from crossview.data.augment import Augmentation
-from crossview.data.batch import collate, collate_views
 from crossview.data.errors import DataError
 from crossview.data.image_cache import ImageCache
 from crossview.data.image_files import ImageSource
