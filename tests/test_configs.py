@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from crossview.run import train
 from crossview.train import CONFIG_DIR
 from tests.conftest import TINY
+from tests.data.make_photos import PHOTO_CONFIGS, write_every_layout
 
 GROUPS = [
     "model",
@@ -16,6 +17,7 @@ GROUPS = [
     "task",
     "data",
     "data/augment",
+    "data/image_cache",
     "optimizer",
     "scheduler",
     "callbacks",
@@ -41,7 +43,10 @@ def composed(*overrides, root, run_dir):
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_runs(group, choice, pair_root, tmp_path):
-    config = composed(f"{group}={choice}", "trainer.fast_dev_run=true", root=pair_root, run_dir=tmp_path)
+    root, further = pair_root, []
+    if group == "data" and choice in PHOTO_CONFIGS:
+        root, further = write_every_layout(tmp_path / "photos") / choice, ["task=single", *PHOTO_CONFIGS[choice]]
+    config = composed(f"{group}={choice}", "trainer.fast_dev_run=true", *further, root=root, run_dir=tmp_path)
     assert train(config) is None  # a fast_dev_run measures nothing that could be monitored
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["test/loss/total"] > 0
