@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from crossview.command import CONFIG_DIR
 from crossview.run import train
 from tests.conftest import SMALL_MODELS
+from tests.data.make_photos import PHOTO_CONFIGS, write_every_layout
 
 GROUPS = [
     "model",
@@ -16,6 +17,7 @@ GROUPS = [
     "task",
     "data",
     "data/augment",
+    "data/image_cache",
     "optimizer",
     "scheduler",
     "callbacks",
@@ -48,8 +50,11 @@ def model_for(group, choice):
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_runs(group, choice, pair_root, tmp_path):
     own = [] if group == "model" else [f"{group}={choice}"]
-    model = model_for(group, choice)
-    config = composed(*own, "trainer.fast_dev_run=true", root=pair_root, run_dir=tmp_path, model=model)
+    model, root = model_for(group, choice), pair_root
+    if group == "data" and choice in PHOTO_CONFIGS:
+        root = write_every_layout(tmp_path / "photos") / choice
+        own += ["task=single", *PHOTO_CONFIGS[choice]]
+    config = composed(*own, "trainer.fast_dev_run=true", root=root, run_dir=tmp_path, model=model)
     assert train(config) is None  # a fast_dev_run measures nothing that could be monitored
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["test/loss/total"] > 0

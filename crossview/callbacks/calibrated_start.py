@@ -5,7 +5,7 @@ import logging
 import pytorch_lightning as pl
 
 from crossview.base_module import DetectorModule
-from crossview.data.datamodule import PairDataModule
+from crossview.data.datamodule import SampleDataModule
 from crossview.detector.calibration import calibrate
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class CalibratedStart(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Calibrates once, when the data is there."""
         data = getattr(trainer, "datamodule", None)
-        if stage != "fit" or not isinstance(pl_module, DetectorModule) or not isinstance(data, PairDataModule):
+        if stage != "fit" or not isinstance(pl_module, DetectorModule) or not isinstance(data, SampleDataModule):
             return
         if not pl_module.random_start or trainer.ckpt_path is not None:
             return

@@ -1,20 +1,21 @@
-"""What a reader returns for one view.
+"""What a reader returns for one image.
 
 Conventions: pixels are continuous, x right, y down, origin at the image's top left corner; boxes are `xyxy`,
 0-based and half-open. Latitude and longitude are degrees in float64. Yaw is the bearing of the image's centre
-column, clockwise from north, in radians. G is the number of objects in the view (0 is legal).
+column, clockwise from north, in radians. G is the number of objects in the image (0 is legal).
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class ViewAnnotation:
-    """One panorama, its camera pose and the objects annotated in it.
+class ImageAnnotation:
+    """One image and the objects annotated in it; as it is: an ordinary photo, which ends at its edges.
 
     Attributes:
         view: File stem, the name used in image sets.
@@ -30,9 +31,9 @@ class ViewAnnotation:
         truncated: (G,) bool.
         locations: (G, 2) float64 latitude, longitude; meaningless where `has_location` is False.
         has_location: (G,) bool.
-        position: Latitude and longitude of the camera.
-        yaw: Bearing of the image's centre column, radians.
     """
+
+    is_panorama: ClassVar[bool] = False
 
     view: str
     image: Path
@@ -47,5 +48,18 @@ class ViewAnnotation:
     truncated: NDArray[np.bool_]
     locations: NDArray[np.float64]
     has_location: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewAnnotation(ImageAnnotation):
+    """One panorama with its camera pose.
+
+    Attributes:
+        position: Latitude and longitude of the camera.
+        yaw: Bearing of the image's centre column, radians.
+    """
+
+    is_panorama: ClassVar[bool] = True
+
     position: tuple[float, float]
     yaw: float

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 """Counts changes of the format or of the parser: older caches are not looked at."""
 
-# A file can change twice within one tick of the file system's clock (up to 10 ms) and keep its time and size, so views
-# that were changed just before they were read are not kept.
-_TICK_NS: Final = 50_000_000
+TICK_NS: Final = 50_000_000
+"""A file can change twice within one tick of the file system's clock (up to 10 ms) and keep its time and size, so what
+was changed just before it was read is not kept."""
 
 
 def default_cache_dir() -> Path:
@@ -44,17 +44,18 @@ def default_cache_dir() -> Path:
 
 
 class AnnotationCache:
-    """The cache of one data root."""
+    """The cache of one data root and one way of reading it."""
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, kind: str = "voc") -> None:
         """Name the cache; nothing is read yet.
 
         Args:
             root: The data root.
             folder: Where caches are kept.
+            kind: Who reads: what one reader does not look at another one may need.
         """
         digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-        self.path = folder / f"voc-v{VERSION}-{digest}.npz"
+        self.path = folder / f"{kind}-v{VERSION}-{digest}.npz"
 
     def load(self, notices: list[str]) -> Table:
         """The cached views; none if there is no usable cache.
@@ -81,7 +82,7 @@ class AnnotationCache:
             notices: Takes a line if the cache cannot be written.
         """
         newest = table.views["stamp"][:, (0, 2)].max(axis=1)
-        settled = table.take(np.flatnonzero(np.abs(newest - time.time_ns()) > _TICK_NS).tolist())
+        settled = table.take(np.flatnonzero(np.abs(newest - time.time_ns()) > TICK_NS).tolist())
         texts = np.frombuffer(json.dumps({"keys": settled.keys, "names": settled.names}).encode(), np.uint8)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

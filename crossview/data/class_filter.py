@@ -36,12 +36,14 @@ class ClassFilter:
         include: The classes to read; all of `class_names` if empty.
         exclude: Classes not to read; they need not be in `class_names`.
         unknown: What to do with an object of any other class.
+        numbered: Whether files may give the number of a class, 1..C, for its name.
     """
 
     class_names: tuple[str, ...]
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     unknown: UnknownPolicy
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict themselves.
@@ -82,9 +84,15 @@ class ClassFilter:
         """Label of a class name, or why it has none."""
         if not name:
             return _NAMELESS
+        if self.numbered and name not in self.class_names and name.isdecimal() and 1 <= int(name) <= self._count:
+            name = self.class_names[int(name) - 1]
         if name in self.exclude or (self.include and name not in self.include):
             return _DROPPED
         return self.class_names.index(name) + 1 if name in self.class_names else _UNKNOWN
+
+    @property
+    def _count(self) -> int:
+        return len(self.class_names)
 
     def _report_unknown(self, table: Table, name: str, items: list[int], report: Report) -> None:
         """Objects of a class that no setting mentions."""
@@ -98,9 +106,10 @@ class ClassFilter:
         hint = next(
             (f" (did you mean {known}?)" for known in self.class_names if near and known.lower() == near[0]), ""
         )
+        numbers = f" and their numbers 1 to {self._count}" if self.numbered else ""
         kind = (
-            f"unknown class {name!r}{hint}: known are {_list(self.class_names)}; correct the annotations, add it to "
-            "class_names, or leave it out with exclude_classes, include_classes or unknown_class=ignore"
+            f"unknown class {name!r}{hint}: known are {_list(self.class_names)}{numbers}; correct the annotations, "
+            "add it to class_names, or leave it out with exclude_classes, include_classes or unknown_class=ignore"
         )
         for item in items:
             report.problems.add(kind, table.place(item))

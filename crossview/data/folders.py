@@ -1,6 +1,6 @@
 """Finding the files of a data set: which folders belong together, and which files a view has.
 
-Folders are configured as one value or a list. Every image-set folder is a source of pairs. With one source, views are
+Folders are configured as one value or a list. Every image-set folder is a source of views. With one source, views are
 looked for in all image folders and in all annotation folders. With several sources, the n-th image folder and the n-th
 annotation folder belong to the n-th image-set folder; a single one belongs to all of them.
 """
@@ -8,7 +8,7 @@ annotation folder belong to the n-th image-set folder; a single one belongs to a
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +17,6 @@ from crossview.data.errors import SHOWN, DataError
 
 if TYPE_CHECKING:
     from crossview.data.errors import Problems
-    from crossview.data.image_sets import ListedPair
     from crossview.data.table import FileKey
 
 OneOrMore = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -88,8 +87,8 @@ def find_sources(layout: Layout) -> list[Source]:
         DataError: If a folder is missing (saying what is there instead), or if the lists do not fit each other.
     """
     try:
-        _check_folder("root", layout.root)
-        sets = [_check_folder("image_set_dirs", layout.root / name) for name in layout.image_set_dirs]
+        check_folder("root", layout.root)
+        sets = [check_folder("image_set_dirs", layout.root / name) for name in layout.image_set_dirs]
         images = _share("image_dirs", layout.root, layout.image_dirs, layout.image_suffixes, len(sets))
         annotations = _share("annotation_dirs", layout.root, layout.annotation_dirs, (".xml",), len(sets))
     except OSError as error:
@@ -98,33 +97,37 @@ def find_sources(layout: Layout) -> list[Source]:
 
 
 def find_views(
-    source: Source, pairs: Sequence[ListedPair], image_suffixes: Sequence[str], problems: Problems
+    source: Source,
+    places: Mapping[str, str],
+    image_suffixes: Sequence[str],
+    problems: Problems,
+    remedy: str = "remove the line",
 ) -> dict[str, FileKey]:
-    """Find the files of every view that the pairs name.
+    """Find the files of views.
 
     Args:
         source: Where to look.
-        pairs: The pairs of the source.
+        places: The names of the views, each with the place (file and line) that names it first.
         image_suffixes: For the error message.
         problems: Takes the views without an image, without an annotation, or with several.
+        remedy: What else than adding a file helps where one is missing.
 
     Returns:
-        The annotation and the image of each view by its name, in the order in which the pairs name them first.
+        The annotation and the image of each view by its name, in the order of `places`.
     """
-    places: dict[str, str] = {}
-    for pair in pairs:
-        places.setdefault(pair.first, f"{pair.file}:{pair.line}")
-        places.setdefault(pair.second, f"{pair.file}:{pair.line}")
+    pattern = f"<view>{{{','.join(image_suffixes)}}}"
     views: dict[str, FileKey] = {}
     for name, place in places.items():
-        annotation = _only("annotation", name, place, source.annotations, "<view>.xml", problems)
-        image = _only("image", name, place, source.images, f"<view>{{{','.join(image_suffixes)}}}", problems)
+        annotation = _only("annotation", name, place, source.annotations, "<view>.xml", remedy, problems)
+        image = _only("image", name, place, source.images, pattern, remedy, problems)
         if annotation and image:
             views[name] = (annotation, image)
     return views
 
 
-def _only(what: str, name: str, place: str, folders: Folders, pattern: str, problems: Problems) -> str | None:
+def _only(
+    what: str, name: str, place: str, folders: Folders, pattern: str, remedy: str, problems: Problems
+) -> str | None:
     """The one file of a view."""
     files = folders.files.get(name, [])
     if len(files) == 1:
@@ -133,7 +136,7 @@ def _only(what: str, name: str, place: str, folders: Folders, pattern: str, prob
         kind = f"a view with several {what}s: keep one, or give every image-set folder its own folders (lists)"
         problems.add(kind, f"{place}: {name!r} is {' and '.join(files)}")
     else:
-        kind = f"a view without {what}: expected {pattern} in {folders.names}; add the file or remove the line"
+        kind = f"a view without {what}: expected {pattern} in {folders.names}; add the file or {remedy}"
         hint = " (leave the suffix out)" if Path(name).stem in folders.files else ""
         problems.add(kind, f"{place}: {name!r}{hint}")
     return None
@@ -141,7 +144,7 @@ def _only(what: str, name: str, place: str, folders: Folders, pattern: str, prob
 
 def _share(key: str, root: Path, names: Sequence[str], suffixes: Sequence[str], count: int) -> list[Folders]:
     """The configured folders of one kind, distributed over the sources."""
-    folders = [_check_folder(key, root / name) for name in names]
+    folders = [check_folder(key, root / name) for name in names]
     indices = [_index(folder, suffixes) for folder in folders]
     if count == 1:
         return [Folders(", ".join(map(str, folders)), _merge(indices))]
@@ -149,8 +152,12 @@ def _share(key: str, root: Path, names: Sequence[str], suffixes: Sequence[str], 
     return single if len(single) == count else single * count
 
 
-def _check_folder(key: str, folder: Path) -> Path:
-    """The folder, if it is there."""
+def check_folder(key: str, folder: Path) -> Path:
+    """The folder, if it is there.
+
+    Raises:
+        DataError: If it is not; says what is there instead.
+    """
     if folder.is_dir():
         return folder
     if folder.exists():

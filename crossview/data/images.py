@@ -78,14 +78,44 @@ def load_image(path: Path | str, max_reduction: int = 1, at_least: tuple[int, in
         DataError: If the file cannot be read or decoded, is neither JPEG nor PNG, or ends early.
         ValueError: If `max_reduction` is none of `REDUCTIONS`.
     """
-    if max_reduction not in REDUCTIONS:
-        raise ValueError(f"max_reduction is {max_reduction}; expected one of {', '.join(map(str, REDUCTIONS))}")
+    _check_reduction("max_reduction", max_reduction)
+    encoded = read_image_file(path)
+    reduction = max_reduction
+    if at_least is not None:
+        width, height = _size(io.BytesIO(encoded), path)
+        reduction = _reduction(width, height, max_reduction, at_least)
+    return decode_image(encoded, path, reduction)
+
+
+def read_image_file(path: Path | str) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
     try:
-        encoded = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: the image cannot be read ({error.strerror or error})") from error
+
+
+def decode_image(encoded: bytes, path: Path | str, reduction: int = 1) -> NDArray[np.uint8]:
+    """Decode the bytes of an image.
+
+    Args:
+        encoded: A JPEG or PNG file.
+        path: Where the bytes are from, for error messages.
+        reduction: 1, 2, 4 or 8: the image is shrunk by this factor while decoding.
+
+    Returns:
+        (h, w, 3) uint8 RGB as `load_image` says.
+
+    Raises:
+        DataError: If the image cannot be decoded, is neither JPEG nor PNG, or ends early.
+        ValueError: If `reduction` is none of `REDUCTIONS`.
+    """
+    _check_reduction("reduction", reduction)
     width, height = _size(io.BytesIO(encoded), path)
-    reduction = max_reduction if at_least is None else _reduction(width, height, max_reduction, at_least)
     try:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -93,6 +123,11 @@ def load_image(path: Path | str, max_reduction: int = 1, at_least: tuple[int, in
     if image is None:
         raise DataError(f"{path}: the image ({width}x{height}) cannot be decoded; the file is damaged, replace it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
+
+
+def _check_reduction(name: str, value: int) -> None:
+    if value not in REDUCTIONS:
+        raise ValueError(f"{name} is {value}; expected one of {', '.join(map(str, REDUCTIONS))}")
 
 
 def _reduction(width: int, height: int, max_reduction: int, at_least: tuple[int, int]) -> int:

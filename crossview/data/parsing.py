@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from rich.console import Console
-from rich.progress import track
-
 from crossview.data.errors import DataError
 from crossview.data.images import read_image_size
-from crossview.data.table import Table
+from crossview.data.progress import mapped, with_bar
+from crossview.data.table import FileKey, Table
 from crossview.data.voc_xml import MAX_BYTES, AnnotationError, Fault, ParsedView, parse_annotation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from crossview.data.errors import Report
-    from crossview.data.table import FileKey, FileStamp
+    from crossview.data.table import FileStamp
+
+Read = Callable[[FileKey, tuple[int, int]], ParsedView]
+"""Reads the annotation of a view, given its files and the width and height of its image.
+
+Raises `AnnotationError` or `DataError` where there is nothing usable.
+"""
 
 _IMAGE: Final = "an image that cannot be used"
 _FILE: Final = "an annotation that cannot be read"
@@ -63,13 +68,20 @@ def file_stamp(key: FileKey) -> FileStamp:
 
 
 def parse_views(
-    keys: Sequence[FileKey], stamps: Sequence[FileStamp], report: Report, *, workers: int, progress: bool
+    keys: Sequence[FileKey],
+    stamps: Sequence[FileStamp],
+    read: Read,
+    report: Report,
+    *,
+    workers: int,
+    progress: bool,
 ) -> Parsed:
     """Parse annotations and image headers.
 
     Args:
         keys: The files of each view.
         stamps: Their times and sizes.
+        read: Reads the annotation of a view.
         report: Takes the views that cannot be used.
         workers: Threads that read files; they help where files are far away (network drives).
         progress: Whether to show a bar, if there are many views and a terminal.
@@ -77,16 +89,12 @@ def parse_views(
     Returns:
         The usable views.
     """
-    console = Console(stderr=True)
-    hidden = not progress or len(keys) < _BAR_FROM or not console.is_terminal
     outcomes = list(
-        track(
-            _map(_parse, keys, workers),
-            description="Reading annotations",
-            total=len(keys),
-            console=console,
-            transient=True,
-            disable=hidden,
+        with_bar(
+            mapped(partial(_parse, read=read), keys, workers),
+            "Reading annotations",
+            len(keys),
+            shown=progress and len(keys) >= _BAR_FROM,
         )
     )
     for outcome in outcomes:
@@ -104,21 +112,8 @@ def parse_views(
     return Parsed(table, faults, [row for row, view in enumerate(views) if not view.object_faults])
 
 
-def _map(parse: Callable[[FileKey], _Outcome], keys: Sequence[FileKey], workers: int) -> Iterable[_Outcome]:
-    """The outcomes in the order of the keys."""
-    if workers <= 1:
-        return map(parse, keys)
-    return _threaded(parse, keys, workers)
-
-
-def _threaded(parse: Callable[[FileKey], _Outcome], keys: Sequence[FileKey], workers: int) -> Iterable[_Outcome]:
-    """As `map`, by several threads."""
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(parse, keys)
-
-
-def _parse(key: FileKey) -> _Outcome:
-    """Parse the annotation and the image header of one view."""
+def _parse(key: FileKey, read: Read) -> _Outcome:
+    """Read the annotation and the image header of one view."""
     annotation, image = key
     problems: list[tuple[str, str]] = []
     size = (0, 0)
@@ -128,12 +123,22 @@ def _parse(key: FileKey) -> _Outcome:
         problems.append((_IMAGE, str(error)))
     view = None
     try:
-        view = parse_annotation(_content(annotation), size)
+        view = read(key, size)
     except AnnotationError as error:
         problems.extend((fault.kind, f"{annotation}:{fault.line}: {fault.found}") for fault in error.faults)
     except DataError as error:
         problems.append((_FILE, str(error)))
     return _Outcome(None if problems else view, problems)
+
+
+def read_panorama(key: FileKey, size: tuple[int, int]) -> ParsedView:
+    """Read a VOC annotation with a camera pose."""
+    return parse_annotation(_content(key[0]), size)
+
+
+def read_photo(key: FileKey, size: tuple[int, int]) -> ParsedView:
+    """Read a VOC annotation of a photo: nothing of cameras, ids or locations is looked at."""
+    return parse_annotation(_content(key[0]), size, has_pose=False)
 
 
 def _content(annotation: str) -> bytes:

@@ -1,50 +1,49 @@
-"""From what the files say to annotations: classes, boxes, ids, locations and yaw, for the whole data set at once.
+"""What to make of poses, ids and locations of panoramas, for the whole data set at once; objects: `object_policies`.
 
-Conventions: boxes come in VOC's 1-based inclusive pixels and leave 0-based and half-open; this is the only place that
-knows of the difference. Yaw leaves in radians, locations as latitude, longitude.
+Conventions: yaw leaves in radians, locations as latitude, longitude.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from crossview.data.annotation import ViewAnnotation
-from crossview.data.class_filter import ClassFilter
-from crossview.data.errors import DataError, Report
 from crossview.data.locations import LocationOrder, is_latlng, order_locations
+from crossview.data.object_policies import (
+    ObjectPolicies,
+    apply_policy,
+    check_choices,
+    notice_sizes,
+    split_views,
+    usable_objects,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from crossview.data.errors import Report
     from crossview.data.table import Table
     from crossview.data.voc_xml import Fault
 
 YawUnit = Literal["radians", "degrees"]
-OutsidePolicy = Literal["raise", "clip", "drop"]
-DegeneratePolicy = Literal["raise", "drop"]
 DuplicatePolicy = Literal["raise", "forget"]
 
 _FAR_M: Final = 1000.0
 _TWO_TURNS: Final = {"radians": 4 * np.pi, "degrees": 720.0}
-_VOC_TO_HALF_OPEN: Final = np.array([-1.0, -1.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True, slots=True)
 class Policies:
     """What to make of the files; see `PairedVocReader` for the meaning of each field."""
 
-    classes: ClassFilter
-    exclude_truncated: bool = False
+    objects: ObjectPolicies
     location_order: LocationOrder = "auto"
     yaw_unit: YawUnit = "radians"
-    boxes_outside: OutsidePolicy = "clip"
-    degenerate_boxes: DegeneratePolicy = "raise"
     duplicate_ids: DuplicatePolicy = "raise"
 
     def __post_init__(self) -> None:
@@ -53,26 +52,7 @@ class Policies:
         Raises:
             DataError: If a value is not one of the names.
         """
-        choices = {
-            "location_order": LocationOrder,
-            "yaw_unit": YawUnit,
-            "boxes_outside": OutsidePolicy,
-            "degenerate_boxes": DegeneratePolicy,
-            "duplicate_ids": DuplicatePolicy,
-        }
-        for key, names in choices.items():
-            value = getattr(self, key)
-            if value not in get_args(names):
-                raise DataError(f"{key} is {value!r}; expected one of {', '.join(get_args(names))}")
-
-
-class _Columns(NamedTuple):
-    """What the policies made of the kept objects, in their order."""
-
-    boxes: NDArray[np.float64]
-    locations: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    has_id: NDArray[np.bool_]
+        check_choices(self, location_order=LocationOrder, yaw_unit=YawUnit, duplicate_ids=DuplicatePolicy)
 
 
 def annotate(table: Table, faults: Mapping[int, Fault], policies: Policies, report: Report) -> list[ViewAnnotation]:
@@ -89,24 +69,17 @@ def annotate(table: Table, faults: Mapping[int, Fault], policies: Policies, repo
         One annotation for each view, usable if `report.problems` is empty.
     """
     _check_cameras(table, policies.yaw_unit, report)
-    _notice_sizes(table, report)
-    labels = policies.classes.labels(table, report)
-    kept = labels > 0
-    if policies.exclude_truncated:
-        kept &= ~table.objects["truncated"]
-    if len(kept) and not kept.any():
-        report.notices.append(f"the settings leave out all {len(kept)} objects; check include_classes, exclude_classes")
-    for item, fault in faults.items():
-        if kept[item]:
-            report.problems.add(fault.kind, f"{table.source(item)}:{fault.line}: {fault.found}")
-    boxes = table.objects["box"] + _VOC_TO_HALF_OPEN
-    kept &= _proper(table, kept, policies.degenerate_boxes, report)
-    kept &= _inside(table, boxes, kept, policies.boxes_outside, report)
-    has_id = table.objects["has_id"] & _unique(table, kept, policies.duplicate_ids, report)
-    locations = _locations(table, kept, policies.location_order, report)
+    notice_sizes(table, report, swapped_is_fine=True)
+    usable = usable_objects(table, faults, policies.objects, report)
+    has_id = table.objects["has_id"] & _unique(table, usable.kept, policies.duplicate_ids, report)
+    locations = _locations(table, usable.kept, policies.location_order, report)
     yaws = np.radians(table.views["yaw"]) if policies.yaw_unit == "degrees" else table.views["yaw"]
-    columns = _Columns(boxes[kept], locations[kept], labels[kept], has_id[kept])
-    return _split(table, kept, yaws, columns)
+    fields = split_views(table, usable, has_id, locations)
+    poses = zip(table.views["position"].tolist(), yaws.tolist(), strict=True)
+    return [
+        ViewAnnotation(**view, position=(position[0], position[1]), yaw=yaw)
+        for view, (position, yaw) in zip(fields, poses, strict=True)
+    ]
 
 
 def _check_cameras(table: Table, unit: YawUnit, report: Report) -> None:
@@ -129,55 +102,6 @@ def _check_cameras(table: Table, unit: YawUnit, report: Report) -> None:
         )
 
 
-def _notice_sizes(table: Table, report: Report) -> None:
-    """Remark on annotations made on another size of image: their boxes would be at the wrong places."""
-    size, stated = table.views["size"], table.views["stated_size"]
-    differs = (stated > 0).all(axis=1) & (stated != size).any(axis=1) & (stated != size[:, ::-1]).any(axis=1)
-    rows = np.flatnonzero(differs)
-    if len(rows):
-        first = rows[0]
-        report.notices.append(
-            f"{len(rows)} annotation(s) state another image size than the image has, not only swapped (first: "
-            f"{table.keys[first][0]}: {stated[first][0]}x{stated[first][1]}, image {size[first][0]}x{size[first][1]}); "
-            "boxes are taken as pixels of the image"
-        )
-
-
-def _proper(table: Table, kept: NDArray[np.bool_], policy: DegeneratePolicy, report: Report) -> NDArray[np.bool_]:
-    """Where xmin < xmax and ymin < ymax."""
-    box = table.objects["box"]
-    # Comparisons with the NaN of an object without a box are False: it is reported as such already.
-    degenerate = kept & (box[:, :2] >= box[:, 2:]).any(axis=1)
-    kind = (
-        "a box without area: expected xmin < xmax and ymin < ymax; correct the annotation or set degenerate_boxes=drop"
-    )
-    _apply(table, degenerate, policy, kind, "boxes without area were dropped (degenerate_boxes=drop)", report)
-    return ~degenerate
-
-
-def _inside(
-    table: Table, boxes: NDArray[np.float64], kept: NDArray[np.bool_], policy: OutsidePolicy, report: Report
-) -> NDArray[np.bool_]:
-    """Where a box may stay; clips the boxes in place if that is the policy."""
-    limits = np.tile(table.views["size"], 2)[table.owners]  # (objects, 4): W, H, W, H
-    outside = kept & ((boxes < 0) | (boxes > limits)).any(axis=1)
-    kind = (
-        "a box outside the image: expected 1 <= xmin < xmax <= width and 1 <= ymin < ymax <= height; correct the "
-        "annotation or set boxes_outside=clip or drop"
-    )
-    if policy != "clip":
-        _apply(table, outside, policy, kind, "boxes outside their image were dropped (boxes_outside=drop)", report)
-        return ~outside
-    boxes[outside] = np.clip(boxes[outside], 0, limits[outside])
-    gone = outside & (boxes[:, :2] >= boxes[:, 2:]).any(axis=1)
-    if outside.any():
-        report.notices.append(
-            f"{outside.sum()} boxes reach outside their image (first: {table.place(np.flatnonzero(outside)[0])}): "
-            f"{outside.sum() - gone.sum()} were clipped, {gone.sum()} wholly outside were dropped (boxes_outside=clip)"
-        )
-    return ~gone
-
-
 def _unique(table: Table, kept: NDArray[np.bool_], policy: DuplicatePolicy, report: Report) -> NDArray[np.bool_]:
     """Where no other kept object of the view has the same id."""
     unique = np.ones(len(kept), np.bool_)
@@ -192,7 +116,7 @@ def _unique(table: Table, kept: NDArray[np.bool_], policy: DuplicatePolicy, repo
         "an id twice in one view: expected one box for each object; correct the ids, or set duplicate_ids=forget to "
         "take such boxes as objects without id"
     )
-    _apply(
+    apply_policy(
         table, ~unique, policy, kind, "objects lost an id that is twice in their view (duplicate_ids=forget)", report
     )
     return unique
@@ -222,50 +146,3 @@ def _locations(table: Table, kept: NDArray[np.bool_], order: LocationOrder, repo
         )
     locations[items] = found.latlng
     return locations
-
-
-def _apply(table: Table, found: NDArray[np.bool_], policy: str, kind: str, remark: str, report: Report) -> None:
-    """Report objects one by one as errors (policy "raise") or together in one remark (any other policy)."""
-    items = np.flatnonzero(found).tolist()
-    if policy == "raise":
-        for item in items:
-            report.problems.add(kind, f"{table.place(item)}: {table.describe(item)}")
-    elif items:
-        report.notices.append(f"{len(items)} {remark} (first: {table.place(items[0])}: {table.describe(items[0])})")
-
-
-def _split(
-    table: Table,
-    kept: NDArray[np.bool_],
-    yaws: NDArray[np.float64],
-    columns: _Columns,
-) -> list[ViewAnnotation]:
-    """Cut the columns of the kept objects into views."""
-    objects = table.objects[kept]
-    fields = {name: np.ascontiguousarray(objects[name]) for name in ("id", "difficult", "truncated", "has_location")}
-    ends = np.searchsorted(table.owners[kept], np.arange(len(table.keys) + 1)).tolist()
-    sizes, positions = table.views["size"].tolist(), table.views["position"].tolist()
-    views = []
-    for row, (source, image) in enumerate(table.keys):
-        part = slice(ends[row], ends[row + 1])
-        file = Path(source)
-        views.append(
-            ViewAnnotation(
-                view=file.stem,
-                image=Path(image),
-                source=file,
-                width=sizes[row][0],
-                height=sizes[row][1],
-                boxes=columns.boxes[part],
-                labels=columns.labels[part],
-                ids=fields["id"][part],
-                has_id=columns.has_id[part],
-                difficult=fields["difficult"][part],
-                truncated=fields["truncated"][part],
-                locations=columns.locations[part],
-                has_location=fields["has_location"][part],
-                position=(positions[row][0], positions[row][1]),
-                yaw=float(yaws[row]),
-            )
-        )
-    return views

@@ -3,8 +3,9 @@
 A table holds what the files say and nothing that a setting decides (no labels, no clipped boxes, no chosen order of
 latitude and longitude), so no setting can make a cached table stale.
 
-Conventions: boxes are as in the file, VOC's 1-based inclusive xmin, ymin, xmax, ymax; `location` holds the two numbers
-in the order of the file; `yaw` has the unit of the file. Objects are stored view after view.
+Conventions: boxes are xmin, ymin, xmax, ymax as in the file (VOC's are 1-based and inclusive); `location` holds the two
+numbers in the order of the file; `yaw` has the unit of the file, and is NaN like `position` where there is no pose.
+Objects are stored view after view.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ VIEW: Final = np.dtype(
         ("stamp", np.int64, (4,)),
         ("size", np.int64, (2,)),  # width, height of the image file
         ("stated_size", np.int64, (2,)),  # what the annotation file says; 0 where it says nothing
-        ("position", np.float64, (2,)),  # latitude, longitude
+        ("position", np.float64, (2,)),  # latitude, longitude of the camera
         ("yaw", np.float64),
         ("objects", np.int64),  # how many
     ]
@@ -100,8 +101,13 @@ class Table:
         return self.keys[int(self.owners[item])][0]
 
     def place(self, item: int) -> str:
-        """File and line of an object."""
-        return f"{self.source(item)}:{self.objects['line'][item]}"
+        """File and line of an object; in a JSON file, whose reader tells no lines, the number of its annotation."""
+        return self.position(item, int(self.objects["line"][item]))
+
+    def position(self, item: int, line: int) -> str:
+        """A line of the file of an object, likewise."""
+        source = self.source(item)
+        return f"{source}: annotations[{line}]" if source.endswith(".json") else f"{source}:{line}"
 
     def describe(self, item: int) -> str:
         """Class, corners as in the file, and id of an object."""

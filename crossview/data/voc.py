@@ -13,25 +13,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from crossview.data.cache import AnnotationCache, default_cache_dir, merged
+from crossview.data.cache import AnnotationCache, default_cache_dir
 from crossview.data.class_filter import ClassFilter, UnknownPolicy
-from crossview.data.errors import DataError, Problems, Report
+from crossview.data.errors import Problems, Report
 from crossview.data.folders import Layout, OneOrMore, as_tuple, find_sources, find_views
-from crossview.data.image_sets import SUFFIX, ListedPair, available_sets, read_image_set
-from crossview.data.parsing import file_stamp, parse_views
-from crossview.data.policies import DegeneratePolicy, DuplicatePolicy, OutsidePolicy, Policies, YawUnit, annotate
-from crossview.data.table import FileKey, FileStamp, Table
+from crossview.data.image_sets import PAIR_SETS, ListedPair, read_sets
+from crossview.data.loading import Loader
+from crossview.data.object_policies import DegeneratePolicy, ObjectPolicies, OutsidePolicy
+from crossview.data.parsing import read_panorama
+from crossview.data.policies import DuplicatePolicy, Policies, YawUnit, annotate
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
     from crossview.data.annotation import ViewAnnotation
-    from crossview.data.folders import Source
     from crossview.data.locations import LocationOrder
-    from crossview.data.voc_xml import Fault
+    from crossview.data.table import FileKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,9 @@ class PairedVocReader:
         DataError: If a setting has no meaning.
     """
 
+    config: ClassVar[str] = "pasadena"
+    has_pairs: ClassVar[bool] = True
+
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -117,28 +120,29 @@ class PairedVocReader:
             image_suffixes=as_tuple(image_suffixes),
         )
         self._policies = Policies(
-            classes=ClassFilter(
-                as_tuple(class_names),
-                as_tuple(include_classes or ()),
-                as_tuple(exclude_classes or ()),
-                unknown_class,
+            objects=ObjectPolicies(
+                classes=ClassFilter(
+                    as_tuple(class_names),
+                    as_tuple(include_classes or ()),
+                    as_tuple(exclude_classes or ()),
+                    unknown_class,
+                ),
+                exclude_truncated=exclude_truncated,
+                boxes_outside=boxes_outside,
+                degenerate_boxes=degenerate_boxes,
             ),
-            exclude_truncated=exclude_truncated,
             location_order=location_order,
             yaw_unit=yaw_unit,
-            boxes_outside=boxes_outside,
-            degenerate_boxes=degenerate_boxes,
             duplicate_ids=duplicate_ids,
         )
         folder = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
-        self._cache = AnnotationCache(self._layout.root, folder) if use_cache else None
-        self._workers = workers
-        self._progress = progress
+        cache = AnnotationCache(self._layout.root, folder) if use_cache else None
+        self._loader = Loader(cache, workers, progress)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Foreground classes in the order of their labels 1..C."""
-        return self._policies.classes.class_names
+        return self._policies.objects.classes.class_names
 
     def read(self, image_sets: str | Sequence[str]) -> PairedAnnotations:
         """Read one image set or several together.
@@ -155,7 +159,7 @@ class PairedVocReader:
         report = Report(Problems(self._layout.root), [])
         keys, pairs = self._find(as_tuple(image_sets), report)
         report.problems.raise_if_any()
-        table, faults = self._load(keys, report)
+        table, faults = self._loader.load(keys, read_panorama, report)
         views = annotate(table, faults, self._policies, report)
         report.problems.raise_if_any()
         row = {key: number for number, key in enumerate(table.keys)}
@@ -164,12 +168,12 @@ class PairedVocReader:
     def _find(self, names: Sequence[str], report: Report) -> tuple[list[FileKey], list[tuple[int, int]]]:
         """The distinct views of all sets and the pairs as positions among them."""
         sources = find_sources(self._layout)
-        listed = _list_pairs(sources, names, report)
+        listed = read_sets(self._layout.root, [source.sets for source in sources], names, PAIR_SETS, report)
         numbers: dict[FileKey, int] = {}
         pairs: dict[tuple[int, int], None] = {}
         repeated: list[ListedPair] = []
         for source, its_pairs in zip(sources, listed, strict=True):
-            views = find_views(source, its_pairs, self._layout.image_suffixes, report.problems)
+            views = find_views(source, _places(its_pairs), self._layout.image_suffixes, report.problems)
             for pair in its_pairs:
                 if pair.first in views and pair.second in views:
                     first, second = (numbers.setdefault(views[name], len(numbers)) for name in pair[:2])
@@ -183,60 +187,11 @@ class PairedVocReader:
             )
         return list(numbers), list(pairs)
 
-    def _load(self, keys: Sequence[FileKey], report: Report) -> tuple[Table, dict[int, Fault]]:
-        """The views from the cache, or parsed where they are not in it or have changed."""
-        cached = self._cache.load(report.notices) if self._cache else Table.empty()
-        rows = {key: row for row, key in enumerate(cached.keys)}
-        old_stamps = cached.views["stamp"].tolist()
-        known: list[int] = []
-        changed: list[FileKey] = []
-        stamps: list[FileStamp] = []
-        for key in keys:
-            try:
-                stamp = file_stamp(key)
-            except DataError as error:
-                report.problems.add("a file that cannot be read", str(error))
-                continue
-            row = rows.get(key)
-            if row is not None and list(stamp) == old_stamps[row]:
-                known.append(row)
-            else:
-                changed.append(key)
-                stamps.append(stamp)
-        hits = cached.take(known)
-        if not changed:
-            return hits, {}
-        parsed = parse_views(changed, stamps, report, workers=self._workers, progress=self._progress)
-        if self._cache and parsed.sound:
-            self._cache.save(merged(cached, parsed.table.take(parsed.sound)), report.notices)
-        return hits.join(parsed.table), {len(hits.objects) + item: fault for item, fault in parsed.faults.items()}
 
-
-def _list_pairs(sources: Sequence[Source], names: Sequence[str], report: Report) -> list[list[ListedPair]]:
-    """The pairs of each source.
-
-    Raises:
-        DataError: If a set is in no source, or has no pairs.
-    """
-    if not names:
-        raise DataError("no image set was named; give at least one, such as train")
-    listed: list[list[ListedPair]] = [[] for _ in sources]
-    for name in names:
-        files = [source.sets / (name if name.endswith(SUFFIX) else name + SUFFIX) for source in sources]
-        there = [file.is_file() for file in files]
-        if not any(there):
-            known = "; ".join(available_sets(source.sets) for source in sources)
-            raise DataError(f"image set {name!r}: {files[0]} does not exist. Available {known}")
-        for file, exists, pairs in zip(files, there, listed, strict=True):
-            if not exists:
-                report.notices.append(f"image set {name!r} is not in {file.parent}: read from the other folders only")
-                continue
-            before = len(report.problems)
-            found = read_image_set(file, report.problems)
-            if not found and len(report.problems) == before:
-                raise DataError(
-                    f"{file}: the image set has no pairs; expected lines of two view names. "
-                    f"Available {available_sets(file.parent)}"
-                )
-            pairs.extend(found)
-    return listed
+def _places(pairs: Sequence[ListedPair]) -> dict[str, str]:
+    """The views of pairs, each with the place that names it first."""
+    places: dict[str, str] = {}
+    for pair in pairs:
+        for name in pair[:2]:
+            places.setdefault(name, f"{pair.file}:{pair.line}")
+    return places

@@ -1,4 +1,4 @@
-"""One annotation file: VOC XML with a camera pose, ids and locations.
+"""One annotation file: VOC XML, of panoramas with a camera pose, ids and locations.
 
 Nothing outside the file is ever read and no entity is ever expanded: a document type declaration is refused.
 Values are returned as the file has them (see `table.py`); policies come later, for the whole data set at once.
@@ -67,7 +67,7 @@ class ParsedObject(NamedTuple):
 
 
 class ParsedView(NamedTuple):
-    """One view; `size` is filled from the image file."""
+    """One view; `size` is filled from the image file, `position` and `yaw` are NaN without a camera pose."""
 
     size: tuple[int, int]
     stated_size: tuple[int, int]
@@ -86,12 +86,14 @@ class AnnotationError(Exception):
         self.faults = faults
 
 
-def parse_annotation(content: bytes, size: tuple[int, int]) -> ParsedView:
+def parse_annotation(content: bytes, size: tuple[int, int], *, has_pose: bool = True) -> ParsedView:
     """Parse one annotation file.
 
     Args:
         content: The bytes of the file.
         size: Width and height of the image file.
+        has_pose: Whether the image is a panorama with a camera pose. Else poses, ids and locations are not looked at:
+            in other people's files these tags may hold anything.
 
     Returns:
         The view. Faults of single objects are in `object_faults`: whether they matter depends on the class filter.
@@ -101,11 +103,11 @@ def parse_annotation(content: bytes, size: tuple[int, int]) -> ParsedView:
     """
     root = _parse(content)
     fields = _children(root)
-    position, yaw = _pose(root, fields)
+    position, yaw = _pose(root, fields) if has_pose else ((_NAN, _NAN), _NAN)
     objects: list[ParsedObject] = []
     object_faults: list[tuple[int, Fault]] = []
     for number, element in enumerate(root.iterchildren("object")):
-        parsed, fault = _parse_object(element)
+        parsed, fault = _parse_object(element, has_pose)
         objects.append(parsed)
         if fault is not None:
             object_faults.append((number, fault))
@@ -173,7 +175,7 @@ def _stated_size(element: etree._Element | None) -> tuple[int, int]:
     return (0, 0) if values is None else (round(values[0]), round(values[1]))
 
 
-def _parse_object(element: etree._Element) -> tuple[ParsedObject, Fault | None]:
+def _parse_object(element: etree._Element, has_world: bool) -> tuple[ParsedObject, Fault | None]:
     """One object and the first thing that is wrong with it."""
     fields = _children(element)
     line = _line(element)
@@ -182,8 +184,8 @@ def _parse_object(element: etree._Element) -> tuple[ParsedObject, Fault | None]:
     if not name:
         faults.append(Fault(NAME, line, "<name> is empty" if "name" in fields else "no <name>"))
     box = _box(fields.get("bndbox"), line, faults)
-    identity = _value(fields, "ID", _whole_number, faults)
-    location = _value(fields, "location", _location, faults)
+    identity = _value(fields, "ID", _whole_number, faults) if has_world else None
+    location = _value(fields, "location", _location, faults) if has_world else None
     parsed = ParsedObject(
         name=name,
         box=box,

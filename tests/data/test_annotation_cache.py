@@ -50,9 +50,9 @@ def parsed(monkeypatch):
     names: list[str] = []
     parse = parsing._parse
 
-    def spy(key):
+    def spy(key, read):
         names.append(Path(key[0]).stem)
-        return parse(key)
+        return parse(key, read)
 
     monkeypatch.setattr(parsing, "_parse", spy)
     return names

@@ -67,9 +67,9 @@ def test_every_view_is_parsed_once(tmp_path, monkeypatch):
     parsed = []
     parse = parsing._parse
 
-    def spy(key):
+    def spy(key, read):
         parsed.append(key)
-        return parse(key)
+        return parse(key, read)
 
     monkeypatch.setattr(parsing, "_parse", spy)
     found = read(tmp_path, ["train", "val"])

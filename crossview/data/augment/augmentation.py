@@ -1,4 +1,4 @@
-"""The chain for a pair: which draws both views share, and what comes out of it."""
+"""The chain for a pair or for a single view: which draws the views share, and what comes out of it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from crossview.geometry.camera import cropped, resized
 
 Sync = Literal["geometric", "all", "none"]
 
-# Numbers of the random streams of a pair; a view's own streams follow those of the pair.
+# Numbers of the random streams of a sample (a pair or a single view); a view's own streams follow those of the sample.
 _PAIR: Final = 0
 _GEOMETRY: Final = 1
 _COLOR: Final = 2
@@ -61,17 +61,18 @@ class Finished:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random change of a pair; without any transform (the default) a plain resize, as for evaluation.
+    """Random change of a sample; without any transform (the default) a plain resize, as for evaluation.
 
     Attributes:
-        roll: rolls the columns; None leaves it out, like each of the following.
+        roll: rolls the columns of panoramas; None leaves it out, like each of the following.
         expand: puts the image onto a larger canvas.
         crop: cuts a window out.
         mirror: mirrors both views and the world.
         photometric: changes colours, after the resize for speed; the fill colour is not changed.
         interpolation: of the resize.
         sync: "geometric": both views get the same geometric draws and photometric draws of their own; "all": the same
-            photometric draws too; "none": draws of their own for everything but the mirror.
+            photometric draws too; "none": draws of their own for everything but the mirror. Of no importance for single
+            views.
         fill: RGB colour of what is outside the panorama, the mean colour by custom.
     """
 
@@ -91,30 +92,32 @@ class Augmentation:
         if len(self.fill) != 3 or not all(0 <= level <= 255 for level in self.fill):
             raise ValueError(f"fill is {self.fill}; expected three numbers from 0 to 255 (red, green, blue)")
 
-    def __call__(self, views: tuple[View, View], height: int, width: int, draws: Draws) -> tuple[Finished, Finished]:
+    def __call__(self, views: Sequence[View], height: int, width: int, draws: Draws) -> tuple[Finished, ...]:
         """Draws and applies everything but the pixels.
 
         Args:
-            views: view 1 and view 2 of the pair.
+            views: view 1 and view 2 of a pair, or a single view.
             height: of the final images, pixels.
             width: of the final images, pixels.
             draws: where the random numbers come from.
         """
-        pair = draws.generator(_PAIR)
-        own = [pair, pair] if self._is_shared else [draws.generator(_GEOMETRY, number) for number in range(2)]
-        first, second = views
+        count = len(views)
+        common = draws.generator(_PAIR)
+        own = [common] * count if self._is_shared else [draws.generator(_GEOMETRY, number) for number in range(count)]
         for transform in self._transforms():
             if self._is_shared or transform.mirrors_world:
-                parameters = [transform.draw(pair, (first, second))] * 2
+                parameters = [transform.draw(common, views)] * count
             else:
-                parameters = [transform.draw(rng, (view,)) for rng, view in zip(own, (first, second), strict=True)]
-            first, second = transform.apply(first, parameters[0]), transform.apply(second, parameters[1])
-        names = [self.interpolation.draw(own[0])] * 2
-        if not self._is_shared:
-            names[1] = self.interpolation.draw(own[1])
-        return (
-            self._finish(first, height, width, names[0], draws.sequence(_COLOR, 0)),
-            self._finish(second, height, width, names[1], draws.sequence(_COLOR, 0 if self.sync == "all" else 1)),
+                parameters = [transform.draw(rng, (view,)) for rng, view in zip(own, views, strict=True)]
+            views = [transform.apply(view, drawn) for view, drawn in zip(views, parameters, strict=True)]
+        if self._is_shared:
+            names = [self.interpolation.draw(common)] * count
+        else:
+            names = [self.interpolation.draw(rng) for rng in own]
+        colors = [draws.sequence(_COLOR, 0 if self.sync == "all" else number) for number in range(count)]
+        return tuple(
+            self._finish(view, height, width, name, color)
+            for view, name, color in zip(views, names, colors, strict=True)
         )
 
     @property

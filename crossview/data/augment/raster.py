@@ -1,6 +1,7 @@
 """Pixel geometry of one image, composed without touching a pixel, and rendered once.
 
 Convention:
+    What is said of panoramas holds for photos too, except that nothing of a photo wraps around: it is never rolled.
     Source pixels are those of the panorama file. Rolled pixels are source pixels after the columns were rolled to
     the right, modulo the width: ``rolled = (source + roll) mod source_width``. Every geometric operation is a whole
     number of source pixels, in steps of the `grid`, so that any chain of them is one roll, one window and one
@@ -33,17 +34,19 @@ INTERPOLATIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """The part of a rolled panorama that an image shows.
+    """The part of a (rolled) panorama, or of a photo, that an image shows.
 
     Attributes:
-        source_width: width of the panorama file.
-        source_height: height of the panorama file.
+        source_width: width of the file.
+        source_height: height of the file.
         left: first rolled column of the window, negative where the image was expanded.
         top: first row of the window, likewise.
         width: columns of the window; may reach beyond the panorama.
         height: rows of the window; may reach beyond the panorama.
         roll: columns by which the file was rolled to the right, 0 to ``source_width - 1``.
         mirrored: whether the image is the window seen in a mirror.
+        is_panorama: whether the file's left and right edges are the same direction; False for a photo.
+        least_reduction: the file is only at hand reduced by this factor (a divisor of the `grid`) or a larger one.
     """
 
     source_width: int
@@ -54,21 +57,24 @@ class Raster:
     height: int
     roll: int = 0
     mirrored: bool = False
+    is_panorama: bool = True
+    least_reduction: int = 1
 
     @classmethod
-    def whole(cls, width: int, height: int) -> "Raster":
-        """A panorama file as it is."""
-        return cls(width, height, 0, 0, width, height)
+    def whole(cls, width: int, height: int, *, is_panorama: bool = True, least_reduction: int = 1) -> "Raster":
+        """A file as it is."""
+        return cls(width, height, 0, 0, width, height, is_panorama=is_panorama, least_reduction=least_reduction)
 
     @property
     def grid(self) -> int:
         """Step in which the geometry moves, so that the file may be decoded at up to this reduction."""
-        return next(step for step in GRIDS if self.source_width % step == 0 and self.source_height % step == 0)
+        return grid_of(self.source_width, self.source_height)
 
     @property
     def is_whole(self) -> bool:
-        """Whether the image is the whole panorama: its left and right edges are the same direction."""
-        return (self.left, self.top, self.width, self.height) == (0, 0, self.source_width, self.source_height)
+        """Whether the image is a whole panorama: its left and right edges are the same direction. Photos never are."""
+        whole = 0, 0, self.source_width, self.source_height
+        return self.is_panorama and (self.left, self.top, self.width, self.height) == whole
 
     @property
     def content(self) -> tuple[int, int, int, int]:
@@ -124,7 +130,10 @@ class Fit:
 
     @property
     def reduction(self) -> int:
-        """Largest factor by which the file may be reduced while decoding without having to be enlarged afterwards."""
+        """Largest factor by which the file may be reduced while decoding without having to be enlarged afterwards.
+
+        Not less than the file is reduced already.
+        """
         left, top, right, bottom = self.raster.content
         x1, y1, x2, y2 = self.target
         fitting = (
@@ -132,7 +141,12 @@ class Fit:
             for step in GRIDS
             if self.raster.grid % step == 0 and right - left >= step * (x2 - x1) and bottom - top >= step * (y2 - y1)
         )
-        return next(fitting, 1)
+        return max(next(fitting, 1), self.raster.least_reduction)
+
+
+def grid_of(width: int, height: int) -> int:
+    """Largest of `GRIDS` that divides the size of a file."""
+    return next(step for step in GRIDS if width % step == 0 and height % step == 0)
 
 
 def fit(raster: Raster, width: int, height: int) -> Fit:

@@ -24,7 +24,8 @@ class View:
 
     Attributes:
         raster: which pixels of the panorama file the image shows.
-        camera: float64, of the image.
+        camera: float64, of the image. Of a photo nothing but the map from pixels to fractions of the file (scale and
+            offset) means anything.
         boxes: (G, 4) float64 ``xyxy`` pixels of the image.
         locations: (G, 2) float64 metres east and north in the pair's frame.
         rows: (G,) int64, the objects' rows in the annotation.

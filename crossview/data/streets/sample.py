@@ -4,12 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import crossview
+from crossview.data.locking import locked
 from crossview.data.streets.settings import StreetSettings
 
 SAMPLE_STREETS = 26  # enough to train on for a quarter of an hour, rendered in a minute
@@ -43,7 +42,7 @@ def ensure_sample(cache_dir: Path | None = None, settings: StreetSettings | None
     if target.is_dir():
         return target
     cache.mkdir(parents=True, exist_ok=True)
-    with _lock(cache / f".streets-{settings.digest()}.lock"):
+    with locked(cache / f".streets-{settings.digest()}.lock"):
         # Whoever held the lock before has most likely rendered it; the folder appears by one rename, so it is complete.
         if not target.is_dir():
             note = f"Rendering the built-in sample of {settings.streets} streets, once, into {target}"
@@ -70,19 +69,3 @@ def _render(target: Path, settings: StreetSettings) -> None:
             f"rendering the built-in sample into {target} ended with exit code {process.returncode}; its message "
             "stands above. Set CROSSVIEW_CACHE to a folder with 300 MB of free space, or data.root to data of your own"
         )
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Holds a file lock that the system releases even when its holder dies.
-
-    Where the system has no such locks (Windows) nothing is held: several may render, and the first to finish wins.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
