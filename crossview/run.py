@@ -108,6 +108,7 @@ def _data_of_checkpoint(config: DictConfig, module: DetectorModule) -> DictConfi
         if data[key] is not None:
             raise ConfigError(f"data.{key}: found {data[key]}, but the checkpoint decides it; leave it out")
         data[key] = list(module.hparams[key])
+    OmegaConf.set_struct(data, False)
     data["_target_"] = module.data_module
     data["test_set"] = data[f"{config.split}_set"]
     return data
