@@ -7,8 +7,7 @@ Conventions:
 
     The anchors of a cell are named by their aspect ratios; ratio 1 stands twice where there are two squares, the
     smaller first. ssd.pytorch and torchvision have 1, 1, 2, 1/2, 3, 1/3; ssd_keras has the order of its config, by
-    default that one too. A network here has ratio 1 first, then the order of its own config, in the shipped ones again
-    that one: only a config that lists its ratios otherwise needs a permutation.
+    default that one too, and so has a network here: only a config that lists its ratios otherwise needs a permutation.
 """
 
 import math
