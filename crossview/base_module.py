@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from crossview.build import build
 from crossview.detector.decode import DetectionDecoder
 from crossview.detector.loss import Reduce
+from crossview.detector.memory_format import fast_memory_format
 from crossview.detector.ssd import SSD
 from crossview.metrics.average_precision import DetectionAP
 
@@ -39,7 +40,7 @@ class DetectorModule(pl.LightningModule):
     * optimizer: config of the optimizer, ``_partial_``.
     * scheduler: ``interval`` ("step" or "epoch") and the config ``schedule`` of the learning rate, ``_partial_``.
     * weight_decay: L2 on the weights of convolutions and linear layers; biases and norms have none.
-    * channels_last: memory format of the convolutions, faster on CPUs and on GPUs with tensor cores.
+    * channels_last: memory format of the convolutions; None: what is fast here.
 
     Attributes:
         data_module: name of the class that gives the task its batches.
@@ -70,8 +71,7 @@ class DetectorModule(pl.LightningModule):
             config["normalize_first_map"],
             config["variances"],
         )
-        if config["channels_last"]:
-            detector.to(memory_format=torch.channels_last)
+        detector.use_memory_format(fast_memory_format(config["channels_last"]))
         self.random_start = config["backbone"].get("weights") is None
         if not self.random_start:
             # The weights have done their work; a checkpoint must load where their file or package does not exist.

@@ -48,7 +48,7 @@ class CrossViewModule(DetectorModule):
         variances: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
         weight_decay: float = 0.0005,
         projection_lr_factor: float = 1.0,
-        channels_last: bool = True,
+        channels_last: bool | None = None,
     ) -> None:
         """Builds network, losses and metrics; arguments as in `DetectorModule`, and those of two views.
 
@@ -68,7 +68,7 @@ class CrossViewModule(DetectorModule):
             variances: of the box offsets.
             weight_decay: L2 of weights.
             projection_lr_factor: learning rate of the projection head as a multiple of the optimizer's.
-            channels_last: memory format of the convolutions.
+            channels_last: memory format of the convolutions; None: what is fast here.
         """
         super().__init__()
         self.save_hyperparameters()

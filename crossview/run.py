@@ -44,6 +44,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     initialise(module, init, config.ckpt)
     if config.ckpt is not None:
         load_weights(module, Path(config.ckpt))
+    if module.random_start:
+        logger.info("No weights given: %s starts at random.", type(module.detectors()[0].backbone).__name__)
     callbacks = [instantiate(entry) for entry in config.callbacks.values() if entry is not None]
     loggers = [instantiate(entry) for entry in config.logger.values() if entry is not None]
     trainer: pl.Trainer = instantiate(

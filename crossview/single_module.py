@@ -38,7 +38,7 @@ class SingleViewModule(DetectorModule):
         normalize_first_map: bool = True,
         variances: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
         weight_decay: float = 0.0005,
-        channels_last: bool = True,
+        channels_last: bool | None = None,
     ) -> None:
         """Builds network, loss and metrics; arguments as in `DetectorModule`."""
         super().__init__()

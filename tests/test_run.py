@@ -3,12 +3,13 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from crossview.run import train, write_metrics
 from crossview.user_errors import UserError
 from tests.data.make_voc import ANNOTATIONS, IMAGES, write_pair_dataset
-from tests.tiny import quiet_trainer, tiny_config
+from tests.tiny import quiet_trainer, tiny_config, tiny_module
 
 FAST = ["trainer.fast_dev_run=true", "callbacks=none", "logger=none", "data.batch_size=2"]
 
@@ -58,6 +59,16 @@ def test_metrics_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 # --- what a user is told ---
+
+
+@pytest.mark.parametrize(("backbone", "said"), [([], True), (["ckpt=CKPT"], False)])
+def test_a_random_start_is_said(backbone, said, pair_root, tmp_path, caplog):
+    torch.save({"state_dict": tiny_module().state_dict()}, tmp_path / "some.ckpt")
+    own = [text.replace("CKPT", str(tmp_path / "some.ckpt")) for text in backbone]
+    with caplog.at_level("INFO", logger="crossview"):
+        train(tiny_config(*FAST, f"data.root={pair_root}", f"run_dir={tmp_path}", *own))
+    assert ("VGG16 starts at random" in caplog.text) is said
+
 
 REFUSALS = [
     (["ckpt=nowhere.ckpt"], ["ckpt: found no file nowhere.ckpt", "checkpoints/best.ckpt"]),

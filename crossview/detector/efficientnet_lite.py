@@ -4,7 +4,6 @@ Convention:
     Images are (B, 3, H, W), feature maps (B, C, h, w). Strides round up: an edge of 75 becomes 38, as in `VGG16`.
 """
 
-import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from torchvision.ops import FeaturePyramidNetwork
 from crossview.detector.backbone import Backbone
 from crossview.detector.efficientnet_weights import PREPROCESSING, read_efficientnet_weights
 from crossview.detector.preprocessing import ChannelOrder, Triple
-
-logger = logging.getLogger(__name__)
 
 OUT_INDICES = (2, 3, 4)  # timm counts the halvings of the image from zero: strides 8, 16 and 32
 GROUPS = 32  # of channels that are normalised together, where the number of channels allows it
@@ -73,9 +70,7 @@ class EfficientNetLite0(Backbone):
         if pyramid_channels is not None:
             self.pyramid = FeaturePyramidNetwork(widths, pyramid_channels, norm_layer=_group_norm)
         self.out_channels = tuple(widths if pyramid_channels is None else [pyramid_channels] * len(widths))
-        if weights is None:
-            logger.info("EfficientNet-Lite0: no weights given, random start (Kaiming normal).")
-        else:
+        if weights is not None:
             self.features.load_state_dict(read_efficientnet_weights(weights, self.features.state_dict()))
         self.train()
 

@@ -140,7 +140,13 @@ class SSD(nn.Module):
             probe = self.feature_maps(torch.zeros(1, 3, *self.image_size))
         self.train()
         map_sizes = [(int(features.shape[2]), int(features.shape[3])) for features in probe]
+        self.memory_format = torch.contiguous_format
         self.register_buffer("anchors", anchors.boxes(self.image_size, map_sizes).float(), persistent=False)
+
+    def use_memory_format(self, memory_format: torch.memory_format) -> None:
+        """Lays out the weights, and from now on the images, in this format."""
+        self.memory_format = memory_format
+        self.to(memory_format=memory_format)
 
     def plain_convolutions(self) -> list[nn.Conv2d]:
         """Convolutions of the backbone and the extra layers that no normalisation follows."""
@@ -160,7 +166,8 @@ class SSD(nn.Module):
         """
         if tuple(images.shape[-2:]) != self.image_size:
             raise ValueError(f"images of {tuple(images.shape[-2:])} pixels given to a network for {self.image_size}")
-        maps = self.feature_maps(self.backbone.preprocessing.apply(images))
+        standardised = self.backbone.preprocessing.apply(images)
+        maps = self.feature_maps(standardised.contiguous(memory_format=self.memory_format))
         logits = [
             _flat(head(features), 1 + self.num_classes) for head, features in zip(self.class_heads, maps, strict=True)
         ]

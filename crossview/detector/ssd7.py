@@ -5,7 +5,6 @@ Convention:
     the norms included. Images are (B, 3, H, W), feature maps (B, C, h, w). Pools round down, as there.
 """
 
-import logging
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -14,8 +13,6 @@ from torch.nn import functional
 
 from crossview.detector.backbone import Backbone
 from crossview.detector.preprocessing import ChannelOrder, Preprocessing, Triple
-
-logger = logging.getLogger(__name__)
 
 LAYERS = 7
 FIRST_MAP = 4  # conv4 to conv7 are looked at
@@ -64,7 +61,6 @@ class SSD7Features(Backbone):
             self.add_module(f"conv{number}", layer)
             self.add_module(f"bn{number}", nn.BatchNorm2d(width, eps=1e-3, momentum=norm_momentum))
         self.out_channels = tuple(channels[FIRST_MAP - 1 :])
-        logger.info("SSD7: random start (Kaiming normal).")
 
     def plain_convolutions(self) -> list[nn.Conv2d]:
         """None: batch normalisation centres and scales all of them."""

@@ -7,7 +7,6 @@ Conventions:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +18,6 @@ from torch.nn import functional as F
 from crossview.detector.backbone import Backbone
 from crossview.detector.preprocessing import SCRATCH, ChannelOrder, Triple
 from crossview.detector.weights import load_vgg_weights
-
-logger = logging.getLogger(__name__)
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
 
@@ -87,9 +84,7 @@ class VGG16(Backbone):
         self.fc7 = nn.Conv2d(fc_channels, fc_channels, kernel_size=1)
         self.out_channels = (channels[3], fc_channels)
         self.reset_parameters()
-        if weights is None:
-            logger.info("VGG16: no weights file given, random start (Kaiming normal).")
-        else:
+        if weights is not None:
             load_vgg_weights(self, weights)
 
     def reset_parameters(self) -> None:

@@ -318,12 +318,6 @@ def test_report_is_a_short_table(tmp_path, values, caplog):
     assert str(report) in caplog.text
 
 
-def test_random_start_says_so(caplog):
-    with caplog.at_level("INFO", logger="crossview.detector"):
-        narrow()
-    assert "random start" in caplog.text
-
-
 def test_full_size_network_reads_a_keras_file(tmp_path):
     source = VGG16()
     write_keras(tmp_path / "weights.h5", {name: tensor for name, tensor in source.state_dict().items() if "." in name})
