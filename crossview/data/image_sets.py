@@ -101,10 +101,11 @@ def _folders_of(root: Path, folders: Sequence[Path], name: str) -> tuple[list[in
         DataError: If no folder begins as the name does.
     """
     beginning, _, stem = name.rpartition("/")
-    if not beginning:
-        return list(range(len(folders))), name
+    everywhere = list(range(len(folders)))
+    if not beginning or any((folder / beginning).is_dir() for folder in folders):
+        return everywhere, name
     start = root / beginning
-    numbers = [number for number, folder in enumerate(folders) if folder == start or start in folder.parents]
+    numbers = [number for number in everywhere if folders[number] == start or start in folders[number].parents]
     if not numbers:
         known = ", ".join(map(str, folders))
         raise DataError(f"image set {name!r}: no image-set folder begins with {start}. Folders of image sets: {known}")

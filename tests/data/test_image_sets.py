@@ -2,8 +2,8 @@
 
 import pytest
 
-from crossview.data.errors import DataError, Problems
-from crossview.data.image_sets import available_sets, read_image_set
+from crossview.data.errors import DataError, Problems, Report
+from crossview.data.image_sets import VIEW_SETS, available_sets, read_image_set, read_sets, read_view_set
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,36 @@ def test_available_sets(tmp_path):
     for name in ("val.txt", "train.txt", "notes.md"):
         (tmp_path / name).touch()
     assert available_sets(tmp_path).endswith(": train, val")
+
+
+def test_single_views_stand_alone_or_with_the_flag_of_a_class(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("\ufeffa\r\n\n  b\t1\r\nc -1\nd 0\na b\ne/f\n", encoding="utf-8")
+    problems = Problems(tmp_path)
+    found = read_view_set(path, problems)
+    assert [(view.name, view.line) for view in found] == [("a", 1), ("b", 3), ("d", 5)]
+    with pytest.raises(DataError) as caught:
+        problems.raise_if_any()
+    assert f"{path}:6: found 'a b'" in str(caught.value)
+    assert f"{path}:7: found 'e/f'" in str(caught.value)
+
+
+# name of a set, what each of the folders one/Main and two/Main gives
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train", [["a"], ["b"]]),
+        ("train.txt", [["a"], ["b"]]),
+        ("one/train", [["a"], []]),
+        ("two/Main/train", [[], ["b"]]),
+        ("few/train", [["c"], []]),  # a folder within a folder of sets
+    ],
+)
+def test_a_set_may_be_of_all_folders_or_of_one(tmp_path, name, expected):
+    for file, view in {"one/Main/train": "a", "two/Main/train": "b", "one/Main/few/train": "c"}.items():
+        path = tmp_path / f"{file}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(view)
+    folders = [tmp_path / "one/Main", tmp_path / "two/Main"]
+    listed = read_sets(tmp_path, folders, [name], VIEW_SETS, Report(Problems(tmp_path), []))
+    assert [[view.name for view in views] for views in listed] == expected

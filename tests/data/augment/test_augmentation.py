@@ -164,6 +164,18 @@ def test_both_views_share_the_draws_that_sync_names(sync, same_geometry, same_co
     assert all(colours) if same_colours else not any(colours)
 
 
+@pytest.mark.parametrize("sync", SYNCS)
+def test_a_single_view_is_augmented_as_the_first_of_a_pair(sync):
+    view = make_view((192, 96), (0, 0, 1), [])  # without objects, so that the second view has no say in the crop
+    chain = Augmentation(
+        roll=Roll(), expand=Expand(), crop=Crop(), mirror=Mirror(), interpolation=Interpolation(), sync=sync
+    )
+    for index in range(10):
+        (alone,) = chain((view,), 30, 60, Draws(0, 0, index))
+        first, _ = chain((view, view), 30, 60, Draws(0, 0, index))
+        assert (alone.plan, alone.interpolation) == (first.plan, first.interpolation)
+
+
 def test_one_draw_fits_views_of_different_sizes():
     views = make_view((192, 96), (0, 0, 1), []), make_view((384, 192), (7, 0, 2), [])
     chain = Augmentation(roll=Roll(), crop=Crop(1.0, (0.0,)))

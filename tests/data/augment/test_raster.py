@@ -90,3 +90,21 @@ def test_a_sliver_of_panorama_keeps_at_least_a_pixel():
     image = draw(sliver, np.full((200, 400, 3), 99, dtype=np.uint8), 60, 30)
     assert (image[10:20, -1] == 99).all()
     assert (image[:, :-1] == FILL).all()
+
+
+def test_a_photo_has_edges_and_is_never_rolled():
+    photo = Raster.whole(40, 20, is_panorama=False)
+    assert not photo.is_whole
+    with pytest.raises(ValueError, match="only a whole panorama can be rolled"):
+        photo.rolled(4)
+    image = np.random.default_rng(0).integers(10, 256, (20, 40, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(draw(photo.windowed(-4, 0, 48, 20).flipped(), image)[:, 4:-4], image[:, ::-1])
+
+
+def test_a_file_that_is_there_in_a_smaller_size_is_never_asked_for_in_a_larger_one():
+    raster = Raster.whole(512, 256, least_reduction=2)
+    assert fit(raster, 512, 256).reduction == 2
+    assert fit(raster.windowed(0, 0, 64, 64), 64, 64).reduction == 2
+    assert fit(raster, 100, 50).reduction == 4
+    image = np.repeat(np.linspace(0, 255, 512).astype(np.uint8)[None, :, None], 256, axis=0).repeat(3, axis=2)
+    np.testing.assert_allclose(draw(raster, image)[:, 2:-2].astype(int), image[:, 2:-2].astype(int), atol=2)
