@@ -9,7 +9,8 @@ from crossview.data.batch import PairBatch
 from crossview.detector.detections import ViewDetections
 from crossview.detector.loss import Reduce
 from crossview.detector.ssd import SSD
-from crossview.dual.criterion import DualCriterion
+from crossview.dual.appearance import AppearanceHead, jittered, reid_term
+from crossview.dual.criterion import REID, DualCriterion
 from crossview.dual.dual_ssd import DualOutput, DualSSD
 from crossview.dual.head import ProjectionHead
 from crossview.dual.placed import PlacedDetections
@@ -43,6 +44,7 @@ class CrossViewModule(DetectorModule):
         decoder: Config,
         optimizer: Config,
         scheduler: Config,
+        appearance: Config | None = None,
         share_weights: bool = True,
         normalize_first_map: bool = True,
         variances: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
@@ -63,6 +65,7 @@ class CrossViewModule(DetectorModule):
             decoder: config of the decoding.
             optimizer: config of the optimizer.
             scheduler: interval and config of the learning rate's schedule.
+            appearance: arguments of `crossview.dual.appearance.AppearanceHead`; None: objects are not embedded.
             share_weights: one set of detector weights for both views, or two.
             normalize_first_map: L2 normalisation of the first feature map.
             variances: of the box offsets.
@@ -74,7 +77,8 @@ class CrossViewModule(DetectorModule):
         self.save_hyperparameters()
         detector = self.build_detector()
         head = ProjectionHead(detector.image_size, detector.variances, **projection)
-        self.net = DualSSD(detector, head, share_weights)
+        embedder = None if appearance is None else AppearanceHead(detector.map_channels[:2], **appearance)
+        self.net = DualSSD(detector, head, share_weights, embedder)
         self.cross_metrics = CrossViewMetrics()
 
     def detectors(self) -> list[SSD]:
@@ -93,11 +97,15 @@ class CrossViewModule(DetectorModule):
     def losses(
         self, batch: PairBatch, output: DualOutput, reduce: Reduce | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted total and the four terms of a batch of pairs, see `DetectorModule.losses`."""
+        """The weighted total and the terms of a batch of pairs, see `DetectorModule.losses`."""
         detector = self.net.detector
         terms = self.criterion(
             output, batch.objects, batch.cameras, detector.anchors, detector.variances, reduce=reduce
         )
+        if self.net.appearance is not None:
+            share = self.criterion.box_jitter if self.training else 0.0
+            vectors = self.net.embed(output, jittered(batch.objects.boxes, share), batch.cameras)
+            terms[REID] = reid_term(vectors, self.net.appearance.similarity, batch.objects)
         return self.criterion.total(terms)
 
     def evaluate_batch(self, batch: PairBatch, output: DualOutput) -> None:
@@ -117,6 +125,9 @@ class CrossViewModule(DetectorModule):
         return values
 
     def learning_rate_factors(self) -> Iterable[tuple[nn.Module, float]]:
-        """The detectors and the projection head, with their learning rates as multiples of the optimizer's."""
+        """The detectors and the heads, with their learning rates as multiples of the optimizer's."""
         factor = float(self.hparams["projection_lr_factor"])
-        return [*super().learning_rate_factors(), (self.net.projection, factor)]
+        heads: list[tuple[nn.Module, float]] = [(self.net.projection, factor)]
+        if self.net.appearance is not None:
+            heads.append((self.net.appearance, 1.0))
+        return [*super().learning_rate_factors(), *heads]

@@ -21,10 +21,12 @@ class SSDOutput(NamedTuple):
     Attributes:
         logits: (B, N, 1 + C) class scores before the softmax.
         offsets: (B, N, 4) box offsets with regard to the anchors, variances divided out.
+        maps: the two finest feature maps (B, C, h, w), for whatever else looks at boxes.
     """
 
     logits: Tensor
     offsets: Tensor
+    maps: tuple[Tensor, ...] = ()
 
 
 class L2Normalization(nn.Module):
@@ -127,6 +129,7 @@ class SSD(nn.Module):
         self.extras = ExtraLayers(channels[-1], extra_stages)
         self.normalization = L2Normalization(channels[0]) if normalize_first_map else nn.Identity()
         channels += self.extras.out_channels
+        self.map_channels = tuple(channels)
         self.anchor_grid = anchors
         per_cell = anchors.boxes_per_cell
         if len(per_cell) != len(channels):
@@ -172,7 +175,7 @@ class SSD(nn.Module):
             _flat(head(features), 1 + self.num_classes) for head, features in zip(self.class_heads, maps, strict=True)
         ]
         offsets = [_flat(head(features), 4) for head, features in zip(self.box_heads, maps, strict=True)]
-        return SSDOutput(torch.cat(logits, dim=1), torch.cat(offsets, dim=1))
+        return SSDOutput(torch.cat(logits, dim=1), torch.cat(offsets, dim=1), tuple(maps[:2]))
 
 
 def _head(in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -18,6 +18,7 @@ from crossview.dual.loss import cross_loss, cross_targets
 from crossview.geometry.camera import Camera, period
 
 TERMS = ("view_1", "view_2", "view_1_to_2", "view_2_to_1")
+REID = "reid"  # the optional fifth term: the same object should look the same in both views
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,12 @@ class DualCriterion(AnchorCriterion):
     """Settings of the losses; those of `AnchorCriterion` hold for all four.
 
     Attributes:
-        weights: of the four terms in the total.
+        weights: of the four terms in the total, and of ``reid``.
+        box_jitter: by how much of their sides boxes are off where they are embedded, at most.
     """
 
-    weights: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(TERMS, 1.0))
+    weights: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys((*TERMS, REID), 1.0))
+    box_jitter: float = 0.1
 
     def __post_init__(self) -> None:
         """Checks the settings.
@@ -37,8 +40,8 @@ class DualCriterion(AnchorCriterion):
             ValueError: a term is missing or unknown, or a threshold is out of range.
         """
         super().__post_init__()
-        if set(self.weights) != set(TERMS):
-            raise ValueError(f"loss.weights: found {sorted(self.weights)}, expected {list(TERMS)}")
+        if set(self.weights) != {*TERMS, REID}:
+            raise ValueError(f"loss.weights: found {sorted(self.weights)}, expected {[*TERMS, REID]}")
 
     def weight(self, name: str) -> float:
         """Weight of a term in the total."""

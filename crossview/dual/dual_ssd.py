@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from crossview.detector.decode import DetectionDecoder, decode_boxes
 from crossview.detector.detections import ViewDetections
-from crossview.detector.ssd import SSD
+from crossview.detector.ssd import SSD, SSDOutput
+from crossview.dual.appearance import AppearanceHead
 from crossview.dual.head import Placement, ProjectionHead
 from crossview.dual.placed import PlacedDetections
 from crossview.geometry.camera import Camera, period
@@ -27,29 +28,39 @@ class DualOutput(NamedTuple):
         offsets: (B, 2, N, 4) box offsets with regard to the anchors.
         boxes: (B, 2, N, 4) decoded boxes, ``xyxy`` pixels of their own view.
         placements: the boxes of view 1 in view 2, and those of view 2 in view 1.
+        maps: the two finest feature maps (B, 2, C, h, w), for the appearance of objects.
     """
 
     logits: Tensor
     offsets: Tensor
     boxes: Tensor
     placements: tuple[Placement, Placement]
+    maps: tuple[Tensor, ...] = ()
 
 
 class DualSSD(nn.Module):
     """Dual SSD: detects in both views and places every anchor's box in the other view."""
 
-    def __init__(self, detector: SSD, projection: ProjectionHead, share_weights: bool = True) -> None:
+    def __init__(
+        self,
+        detector: SSD,
+        projection: ProjectionHead,
+        share_weights: bool = True,
+        appearance: AppearanceHead | None = None,
+    ) -> None:
         """Takes one detector, which serves view 1, and view 2 too if the weights are shared.
 
         Args:
             detector: the single-view network.
             projection: the head that both directions share.
             share_weights: one set of weights for both views; False starts a second tower as a copy of the first.
+            appearance: what embeds objects; None: objects are not told apart by what they look like.
         """
         super().__init__()
         self.detector = detector
         self.detector_2 = None if share_weights else copy.deepcopy(detector)
         self.projection = projection
+        self.appearance = appearance
 
     def detectors(self) -> list[SSD]:
         """The detector of both views, or that of view 1 and that of view 2."""
@@ -60,22 +71,25 @@ class DualSSD(nn.Module):
         """Anchors (N, 4) ``cxcywh`` pixels, the same for both views."""
         return self.detector.anchors
 
-    def _detect(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, 2, N, 1 + C) and offsets (B, 2, N, 4) of images (B, 2, 3, H, W)."""
+    def _detect(self, images: Tensor) -> SSDOutput:
+        """Raw outputs of images (B, 2, 3, H, W), each field with leading shape (B, 2)."""
         if self.detector_2 is None:
-            output = self.detector(images.flatten(0, 1))
-            return output.logits.unflatten(0, images.shape[:2]), output.offsets.unflatten(0, images.shape[:2])
-        outputs = [self.detector(images[:, 0]), self.detector_2(images[:, 1])]
-        return torch.stack([o.logits for o in outputs], dim=1), torch.stack([o.offsets for o in outputs], dim=1)
+            both = self.detector(images.flatten(0, 1))
+            fields = [torch.unflatten(field, 0, images.shape[:2]) for field in (both.logits, both.offsets, *both.maps)]
+        else:
+            outputs = [self.detector(images[:, 0]), self.detector_2(images[:, 1])]
+            pairs = zip(*((view.logits, view.offsets, *view.maps) for view in outputs), strict=True)
+            fields = [torch.stack(pair, dim=1) for pair in pairs]
+        return SSDOutput(fields[0], fields[1], tuple(fields[2:]))
 
     def forward(self, images: Tensor, cameras: Camera) -> DualOutput:
         """Raw outputs for images (B, 2, 3, H, W), RGB in 0..255, seen by cameras (B, 2).
 
         Boxes and geometry are computed in single precision whatever precision the network runs in.
         """
-        logits, offsets = self._detect(images)
+        detected = self._detect(images)
         with torch.autocast(images.device.type, enabled=False):
-            logits, offsets = logits.float(), offsets.float()
+            logits, offsets = detected.logits.float(), detected.offsets.float()
             boxes = decode_boxes(offsets, self.anchors, self.detector.variances)
             score = 1.0 - logits.softmax(dim=-1)[..., 0]
             first, second = cameras.view(0), cameras.view(1)
@@ -83,7 +97,20 @@ class DualSSD(nn.Module):
                 self.projection(first, second, boxes[:, 0], score[:, 0]),
                 self.projection(second, first, boxes[:, 1], score[:, 1]),
             )
-        return DualOutput(logits, offsets, boxes, placements)
+        return DualOutput(logits, offsets, boxes, placements, detected.maps)
+
+    def embed(self, output: DualOutput, boxes: Tensor, cameras: Camera) -> Tensor:
+        """Embeddings (B, 2, K, E) of boxes (B, 2, K, 4) ``xyxy`` pixels of the views.
+
+        Raises:
+            ValueError: the network has no appearance head.
+        """
+        if self.appearance is None:
+            raise ValueError("this network does not embed objects: it was built without an appearance head")
+        maps = [features.flatten(0, 1) for features in output.maps]
+        around = period(cameras).flatten()
+        embedded: Tensor = self.appearance(maps, boxes.flatten(0, 1), self.detector.image_size, around)
+        return torch.unflatten(embedded, 0, boxes.shape[:2])
 
     def detections(
         self, output: DualOutput, cameras: Camera, decoder: DetectionDecoder
