@@ -19,9 +19,9 @@ from crossview.metrics.cross_view import CrossViewMetrics
 
 
 class CrossViewModule(DetectorModule):
-    """Trains and evaluates the dual SSD with its four losses.
+    """Trains and evaluates the dual SSD with its four losses, and the optional fifth of what objects look like.
 
-    Logged by name: ``{train,val,test}/loss/{total,view_1,view_2,view_1_to_2,view_2_to_1}``, and at the end of an
+    Logged by name: ``{train,val,test}/loss/{total,view_1,view_2,view_1_to_2,view_2_to_1,reid}``, and at the end of an
     evaluation ``{val,test}/detection/{ap50,voc07_ap}`` and ``{val,test}/cross/{ap50,geometry_ap50,center_px}``.
 
     The metrics of an evaluation do not depend on its batch size. Its losses do, somewhat: each batch divides by its own

@@ -14,7 +14,7 @@ from crossview.module import CrossViewModule
 from crossview.run import train
 from tests.tiny import data_module, first_batch, loader, quiet_trainer, tiny_config, tiny_module
 
-TERMS = ["view_1", "view_2", "view_1_to_2", "view_2_to_1"]
+TERMS = ["view_1", "view_2", "view_1_to_2", "view_2_to_1", "reid"]
 METRICS = ["detection/ap50", "detection/voc07_ap", "cross/ap50", "cross/geometry_ap50", "cross/center_px"]
 FIRST = "net.detector.backbone.conv1_1.weight"
 
@@ -216,12 +216,20 @@ def test_names_of_an_evaluation(split, pairs):
 
 
 def test_total_is_the_weighted_sum_of_the_terms(pairs):
-    weights = {"view_1": 1.0, "view_2": 0.5, "view_1_to_2": 2.0, "view_2_to_1": 0.0}
+    weights = {"view_1": 1.0, "view_2": 0.5, "view_1_to_2": 2.0, "view_2_to_1": 0.0, "reid": 0.3}
     module = tiny_module(*(f"model.loss.weights.{name}={value}" for name, value in weights.items()))
     found = validated(module, pairs)
     parts = [weights[name] * found[f"val/loss/{name}"] for name in TERMS]
     assert found["val/loss/total"] == pytest.approx(sum(parts), rel=1e-5)
     assert all(found[f"val/loss/{name}"] > 0 for name in TERMS)
+
+
+def test_without_an_appearance_head_there_are_four_terms(pairs):
+    found = validated(tiny_module("model.appearance=null"), pairs)
+    assert {name for name in found if name.startswith("val/loss/")} == {
+        "val/loss/total",
+        *(f"val/loss/{term}" for term in TERMS[:4]),
+    }
 
 
 # --- evaluation ---

@@ -45,7 +45,7 @@ def test_last_line_names_the_run_folder(finished):
 def test_metrics_are_flat_and_named_as_documented(finished):
     folder, _ = finished
     metrics = json.loads(next(folder.glob("outputs/train/*/metrics.json")).read_text())
-    terms = ["total", "view_1", "view_2", "view_1_to_2", "view_2_to_1"]
+    terms = ["total", "view_1", "view_2", "view_1_to_2", "view_2_to_1", "reid"]
     names = ["detection/ap50", "detection/voc07_ap", "cross/ap50", "cross/geometry_ap50", "cross/center_px"]
     for split in ("val", "test"):
         for name in [*names, *(f"loss/{term}" for term in terms)]:

@@ -26,11 +26,11 @@ class DualCriterion(AnchorCriterion):
     """Settings of the losses; those of `AnchorCriterion` hold for all four.
 
     Attributes:
-        weights: of the four terms in the total, and of ``reid``.
+        weights: of the four terms in the total, and of ``reid`` (1 if it is left out).
         box_jitter: by how much of their sides boxes are off where they are embedded, at most.
     """
 
-    weights: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys((*TERMS, REID), 1.0))
+    weights: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(TERMS, 1.0))
     box_jitter: float = 0.1
 
     def __post_init__(self) -> None:
@@ -40,12 +40,12 @@ class DualCriterion(AnchorCriterion):
             ValueError: a term is missing or unknown, or a threshold is out of range.
         """
         super().__post_init__()
-        if set(self.weights) != {*TERMS, REID}:
+        if set(self.weights) - {REID} != set(TERMS):
             raise ValueError(f"loss.weights: found {sorted(self.weights)}, expected {[*TERMS, REID]}")
 
     def weight(self, name: str) -> float:
         """Weight of a term in the total."""
-        return self.weights[name]
+        return self.weights.get(name, 1.0)
 
     def __call__(
         self,
