@@ -49,7 +49,7 @@ class NetworkReport:
         if len(self.detectors) == 2:
             rows.append(f"  views   {'each its own detector' if self.towers == 2 else 'the same detector for both'}")
         rows += [f"  {part}  copied" for part in self.copied_parts]
-        rows += [f"  {part}  not in the file, left at geometry alone" for part in self.untouched_parts]
+        rows += [f"  {part}  not in the file, left as it starts" for part in self.untouched_parts]
         return "\n".join(rows)
 
 

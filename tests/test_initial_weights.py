@@ -105,7 +105,7 @@ def test_one_view_to_dual_leaves_the_projection_at_geometry(tmp_path, caplog):
         initialise(module, settings(path), None)
     assert equal(module.net.detector, source)
     assert module.net.projection.output.weight.abs().sum() == 0
-    assert "projection  not in the file, left at geometry alone" in caplog.text
+    assert "projection  not in the file, left as it starts" in caplog.text
 
 
 def test_shared_weights_to_two_towers(checkpoint, caplog):
