@@ -69,8 +69,9 @@ class KnownPair(NamedTuple):
 def calibrate(matcher: PairMatcher, pairs: Sequence[KnownPair], fit_poses_too: bool = True) -> PairMatcher:
     """The matcher with its settings fitted to known pairs, such as those of the validation set.
 
-    Fitted are the uncertainties of poses, feet and sizes, the price of no match and the weights of the terms. A weight
-    whose term says nothing in these pairs (one class, no embeddings) stays as it is, and so does everything else.
+    Fitted are the uncertainties of poses, feet and sizes, the price of no match, the weights of the terms, and the
+    threshold. A weight whose term says nothing in these pairs (one class, no embeddings) stays as it is, and so does
+    everything else.
 
     Args:
         matcher: to start from; with few pairs the result stays near to it.
@@ -89,7 +90,7 @@ def calibrate(matcher: PairMatcher, pairs: Sequence[KnownPair], fit_poses_too: b
         matcher = fit_pose_sigmas(matcher, pairs)
     for _ in range(ROUNDS):
         matcher = fit_foot_sigmas(matcher, pairs)
-    return fit_weights(matcher, pairs)
+    return fit_threshold(fit_weights(matcher, pairs), pairs)
 
 
 def _matched(matcher: PairMatcher, pair: KnownPair) -> tuple[GroundPoints, GroundPoints]:
@@ -218,3 +219,21 @@ def _choices(matcher: PairMatcher, pair: KnownPair) -> list[tuple[Array, int]]:
             truth = np.flatnonzero(its_same[its_located])
             choices.append((its_terms[its_located], int(truth[0]) if len(truth) else int(its_located.sum())))
     return choices
+
+
+def fit_threshold(matcher: PairMatcher, pairs: Sequence[KnownPair]) -> PairMatcher:
+    """The matcher with the threshold of the best F1 of all matches of the pairs together."""
+    scores, right, shared = [], [], 0
+    for pair in pairs:
+        found, same = matcher(pair.view_1, pair.view_2), pair.same()
+        scores.append(found.scores)
+        right.append(same[found.index_1, found.index_2])
+        shared += int(same.sum())
+    if not sum(map(len, scores)):
+        return matcher
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    ranked, hits = np.concatenate(scores)[order], np.concatenate(right)[order].cumsum()
+    best = int(np.argmax(2 * hits / (np.arange(1, len(order) + 1) + shared)))
+    # Half way to the next lower score, so that rounding does not lose the last match.
+    lower = ranked[best + 1] if best + 1 < len(order) else 0.0
+    return replace(matcher, score_threshold=float((ranked[best] + lower) / 2))

@@ -36,6 +36,7 @@ from crossview.geometry.ground import Array, FootSigma, GroundPoints, corrected,
 from crossview.geometry.relative_pose import PosePrior, PoseRefinement, fit_poses, refine_poses, stated_poses
 
 Rows = NDArray[np.int64]
+OFFER = 2.0  # nats below even odds: unlikely matches are offered too, for a threshold to choose from
 LAST_SHARE = 0.05  # of the poses' uncertainty is left in the last round: refined poses are not exact
 
 
@@ -77,6 +78,7 @@ class PairMatcher:
         position_sigma_m: uncertainty of each view's stated position, metres in east and in north.
         heading_sigma_rad: uncertainty of each view's stated heading, radians.
         no_match_price: what leaving two detections without a counterpart costs, nats; the higher, the more matches.
+            At even odds a match and none cost the same; matches down to odds of ``exp(-OFFER)`` are given as well.
         unlocated_price: the same for detections of which one has no ground point, nats.
         geometry_weight: of the log density of places and sizes.
         class_weight: price of different classes, nats.
@@ -158,7 +160,7 @@ class PairMatcher:
         ground_1, ground_2 = _corrected(ground_1, ground_2, pose.corrections)
         share = LAST_SHARE if pose.refined else 1.0
         scores = self.scores(evidence, self.densities(evidence, ground_1, ground_2, share))
-        index_1, index_2 = assign(scores)
+        index_1, index_2 = assign(scores + OFFER)
         return PairMatches(
             index_1,
             index_2,

@@ -3,7 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crossview.dual.match_calibration import KnownPair, calibrate, fit_foot_sigmas, fit_pose_sigmas, fit_weights
+from crossview.dual.match_calibration import (
+    KnownPair,
+    calibrate,
+    fit_foot_sigmas,
+    fit_pose_sigmas,
+    fit_threshold,
+    fit_weights,
+)
 from crossview.dual.match_score import PairView
 from crossview.dual.matching import PairMatcher
 from tests.geometry.standing_pairs import boxes, camera, objects, off
@@ -103,3 +110,13 @@ def test_pairs_without_identities_are_refused():
     pairs = [pair._replace(ids_1=np.full(10, -1), ids_2=np.full(10, -1)) for pair in known_pairs(2)]
     with pytest.raises(ValueError, match="2 pairs have no object"):
         calibrate(PairMatcher(), pairs)
+
+
+def test_the_threshold_is_the_best_one():
+    pairs = known_pairs(6, 1.0, 0.03, jitter=2.0, alone=4)
+    matcher = PairMatcher(no_match_price=3.0)
+    best = f1(fit_threshold(matcher, pairs), pairs)
+    others = [f1(replace(matcher, score_threshold=float(value)), pairs) for value in np.linspace(0, 1, 21)]
+    assert best >= max(others)
+    assert best > min(others)
+    assert fit_threshold(matcher, []) == matcher
