@@ -1,0 +1,71 @@
+"""A first guess of a pair's relative pose, before anything is matched.
+
+Convention:
+    That of `crossview.geometry.ground`. K candidate poses; D1 and D2 objects.
+    Trees along a street repeat: matching each to its neighbour may explain a wrong pose nearly as well as the true
+    match explains the right one, and refining from there does not come back. So a grid of relative poses, as wide as
+    the stated uncertainty, is scored first.
+"""
+
+import itertools
+
+import numpy as np
+
+from crossview.geometry.ground import Array, GroundPoints
+from crossview.geometry.relative_pose import PosePrior, robust_cost
+
+STEPS = (-1.3, 0.0, 1.3)  # of the grid, in sigmas of the relative pose, for each of its three numbers
+REMAINING_SHARE = 0.5  # of the poses' uncertainty between the grid's points
+
+
+def _grid() -> Array:
+    """The candidates (K, 3) in sigmas of the relative pose."""
+    return np.array(list(itertools.product(STEPS, repeat=3)))
+
+
+def candidate_poses(prior: PosePrior) -> Array:
+    """Corrections (K, 2, 3) of both views, each moved half of the relative pose."""
+    half = _grid() * prior.sigmas() / np.sqrt(2)
+    return np.stack((-half, half), axis=1)
+
+
+def search_pose(
+    view_1: GroundPoints, view_2: GroundPoints, prior: PosePrior, without_place: Array, freedom: float
+) -> Array:
+    """The candidate poses (2, 3) for which the objects of view 1 find the best counterparts, the prior included.
+
+    Two objects of view 1 may take the same counterpart, which is quick and good enough for a start.
+
+    Args:
+        view_1: D1 objects with the stated pose.
+        view_2: D2 objects with the stated pose.
+        prior: of each view's pose.
+        without_place: (D1, D2) scores of all but the places, minus infinity where there is none.
+        freedom: degrees of freedom of Student's t.
+    """
+    candidates = candidate_poses(prior)
+    pose = REMAINING_SHARE * prior.sigmas()
+    variances = []
+    for view in (view_1, view_2):
+        sin, cos = np.sin(view.bearing), np.cos(view.bearing)
+        a, b = view.along**2, view.across**2 + (pose[2] * view.distance) ** 2
+        east, mixed, north = a * sin**2 + b * cos**2, (a - b) * sin * cos, a * cos**2 + b * sin**2
+        variances.append((east + pose[0] ** 2, mixed, north + pose[0] ** 2))
+    # The turn of the small ellipses with a candidate's heading is neglected.
+    east, mixed, north = (first[:, None] + second for first, second in zip(*variances, strict=True))
+    determinant = east * north - mixed * mixed
+    points = [_candidate_points(view, candidates[:, number]) for number, view in enumerate((view_1, view_2))]
+    x = points[0][0][:, :, None] - points[1][0][:, None, :]
+    y = points[0][1][:, :, None] - points[1][1][:, None, :]
+    squares = x * x * (north / determinant) - x * y * (2 * mixed / determinant) + y * y * (east / determinant)
+    scores = without_place - 0.5 * np.log(determinant) - robust_cost(squares, freedom)
+    total = np.maximum(scores.max(axis=2, initial=0.0), 0.0).sum(axis=1)
+    prior_cost = (_grid() ** 2).sum(axis=1) / 2
+    return np.asarray(candidates[int(np.argmax(total - prior_cost))])
+
+
+def _candidate_points(view: GroundPoints, corrections: Array) -> tuple[Array, Array]:
+    """Metres east and north (K, D) of a view's objects after corrections (K, 3)."""
+    bearing = view.bearing + corrections[:, 2:]
+    camera = view.camera + corrections[:, :2]
+    return camera[:, :1] + view.distance * np.sin(bearing), camera[:, 1:] + view.distance * np.cos(bearing)

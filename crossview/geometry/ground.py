@@ -1,0 +1,200 @@
+"""Ground points of boxes with their uncertainty, and small corrections of the pose that they were seen from.
+
+Convention:
+    NumPy float64 throughout: a pair has some tens of objects, for which a tensor's overhead is most of the time, and
+    nothing here needs a gradient. N objects of one view.
+    Points are metres east and north in the pair's frame, bearings radians clockwise from north. A covariance is in
+    square metres, of (east, north).
+    A correction is (metres east, metres north, radians clockwise), added to a camera's position and yaw. The ground
+    points move with their camera, as if they were fixed to it.
+    Boxes are ``xyxy`` pixels of the camera's image; sigmas in pixels are of that image too.
+    Where ``valid`` is False there is no ground point, and the numbers are finite and meaningless.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from crossview.geometry.camera import TAU, Camera
+from crossview.geometry.projection import locate_boxes
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FootSigma:
+    """How far the middle of a box's lower edge is from where the object touches the ground; standard deviations.
+
+    Attributes:
+        pixels: part that is the same for all boxes, in x and in y, pixels of the image.
+        width_share: part in x that grows with the box, shares of its width (a crown that leans, or is half hidden).
+        height_share: part in y that grows with the box, shares of its height.
+        hidden_share: the same where something, such as a parked car, hides the foot, which ends the box too early.
+        hidden_probability: how often that is so, less than a half.
+    """
+
+    pixels: float
+    width_share: float = 0.0
+    height_share: float = 0.0
+    hidden_share: float = 0.0
+    hidden_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            ValueError: a value is out of its range.
+        """
+        if not self.pixels > 0 or not min(self.width_share, self.height_share, self.hidden_share) >= 0:
+            raise ValueError(f"{self}: expected more than 0 pixels and shares of 0 or more")
+        if not 0 <= self.hidden_probability < 0.5:
+            raise ValueError(f"{self}: expected a probability of a hidden foot of at least 0 and less than 0.5")
+
+
+class GroundPoints(NamedTuple):
+    """The objects of one view on the ground.
+
+    Attributes:
+        camera: (2,) metres, the camera's position.
+        camera_height: metres above the ground.
+        points: (N, 2) metres east and north.
+        distance: (N,) metres from the camera.
+        bearing: (N,) radians, from the camera.
+        along: (N,) metres, standard deviation along the ray of a foot that is seen.
+        across: (N,) metres, standard deviation across the ray.
+        along_hidden: (N,) metres, standard deviation along the ray of a foot that is hidden.
+        width: (N,) metres, of the object.
+        height: (N,) metres, of the object.
+        span: (N, 2) pixels, width and height of the box.
+        per_pixel: (N, 2) metres along and across the ray that one pixel of the foot's y and x is worth.
+        valid: (N,) bool.
+    """
+
+    camera: Array
+    camera_height: float
+    points: Array
+    distance: Array
+    bearing: Array
+    along: Array
+    across: Array
+    along_hidden: Array
+    width: Array
+    height: Array
+    span: Array
+    per_pixel: Array
+    valid: NDArray[np.bool_]
+
+    def take(self, rows: NDArray[np.integer]) -> "GroundPoints":
+        """The objects (M,) of some rows."""
+        return GroundPoints._make((self.camera, self.camera_height, *(field[rows] for field in self[2:])))
+
+    def moved(self, correction: Array) -> "GroundPoints":
+        """The same objects after a correction (3,) of the camera's pose."""
+        camera = self.camera + correction[:2]
+        bearing = self.bearing + correction[2]
+        points = camera + self.distance[..., None] * np.stack((np.sin(bearing), np.cos(bearing)), axis=-1)
+        return self._replace(camera=camera, points=points, bearing=bearing)
+
+    def with_foot(self, foot: FootSigma) -> "GroundPoints":
+        """The same objects with another uncertainty of their feet."""
+        width, height = self.span[..., 0], self.span[..., 1]
+        along, across = self.per_pixel[..., 0], self.per_pixel[..., 1]
+        return self._replace(
+            along=along * np.hypot(foot.pixels, foot.height_share * height),
+            across=across * np.hypot(foot.pixels, foot.width_share * width),
+            along_hidden=along * np.hypot(foot.pixels, foot.hidden_share * height),
+        )
+
+    def reshaped(self, *shape: int) -> "GroundPoints":
+        """The same objects in an array of another shape, to be compared by broadcasting."""
+        fields = (field.reshape(*shape, *field.shape[1:]) for field in self[2:])
+        return GroundPoints._make((self.camera, self.camera_height, *fields))
+
+    def covariance(self) -> Array:
+        """Covariance (N, 2, 2) of the points by the uncertainty of their feet alone, if those are seen."""
+        return polar_covariance(self.bearing, self.along, self.across)
+
+    def pose_jacobian(self) -> Array:
+        """Derivatives (N, 2, 3) of the points with regard to a correction of the pose."""
+        return pose_jacobian(self.points, self.camera)
+
+
+def polar_covariance(bearing: Array, along: Array, across: Array) -> Array:
+    """Covariance (N, 2, 2) of points with standard deviations along and across the ray of a bearing, all (N,)."""
+    sin, cos = np.sin(bearing), np.cos(bearing)
+    a, b = along * along, across * across
+    east, north, mixed = a * sin * sin + b * cos * cos, a * cos * cos + b * sin * sin, (a - b) * sin * cos
+    return np.stack((east, mixed, mixed, north), axis=-1).reshape(-1, 2, 2)
+
+
+def pose_jacobian(points: Array, camera: Array) -> Array:
+    """Derivatives (N, 2, 3) of points (N, 2) with regard to a correction of the camera (2,) that they move with."""
+    east, north = (points - camera).T
+    jacobian = np.zeros((len(points), 2, 3))
+    jacobian[:, 0, 0] = jacobian[:, 1, 1] = 1.0
+    # Clockwise: what lies north of the camera moves east.
+    jacobian[:, 0, 2], jacobian[:, 1, 2] = north, -east
+    return jacobian
+
+
+def metres_per_pixel(camera: Camera, distance: Array) -> tuple[Array, Array]:
+    """Metres along and across the ray (N,) that one pixel of a foot's y and x is worth at a distance (N,).
+
+    A pixel of tilt makes ``(z^2 + h^2) / h * pi / H`` metres along, one of bearing ``z * 2 pi / W`` across, for a
+    whole panorama of W x H pixels and a camera at height h.
+    """
+    height = float(camera.height)
+    scale_x, scale_y = (float(scale) for scale in camera.scale)
+    return (distance * distance + height * height) / height * np.pi * scale_y, distance * TAU * scale_x
+
+
+def ground_points(camera: Camera, boxes: ArrayLike, foot: FootSigma) -> GroundPoints:
+    """Where the objects of boxes stand, and how sure that is.
+
+    Args:
+        camera: of one view (batch shape ()).
+        boxes: (N, 4).
+        foot: uncertainty of the boxes' feet.
+
+    Raises:
+        ValueError: the camera is a batch, or the boxes are not (N, 4).
+    """
+    rows = torch.tensor(np.asarray(boxes, dtype=np.float64))
+    if camera.yaw.ndim or rows.ndim != 2 or rows.shape[1] != 4:
+        raise ValueError(
+            f"cameras {tuple(camera.yaw.shape)} and boxes {tuple(rows.shape)}: expected one camera () and boxes (N, 4)"
+        )
+    precise = Camera(*(field.detach().to("cpu", torch.float64) for field in camera))
+    standing, valid = locate_boxes(precise.per_object(), rows)
+    # A meaningless place gets a harmless one: the camera's own, a metre away.
+    found = valid.numpy()
+    distance = np.where(found, standing.distance.numpy(), 1.0)
+    position = precise.position.numpy()
+    points = np.where(found[:, None], standing.foot.numpy(), position)
+    offset = points - position
+    along, across = metres_per_pixel(precise, distance)
+    one_pixel = GroundPoints(
+        camera=position,
+        camera_height=float(precise.height),
+        points=points,
+        distance=distance,
+        bearing=np.arctan2(offset[:, 0], offset[:, 1]),
+        along=along,
+        across=across,
+        along_hidden=along,
+        width=np.where(found, standing.width.numpy(), 1.0),
+        height=np.where(found, standing.height.numpy(), 1.0),
+        span=np.where(found[:, None], (rows[:, 2:] - rows[:, :2]).numpy(), 1.0),
+        per_pixel=np.stack((along, across), axis=-1),
+        valid=found,
+    )
+    return one_pixel.with_foot(foot)
+
+
+def corrected(camera: Camera, correction: Array) -> Camera:
+    """The camera (batch shape ()) with a correction (3,) of its pose, in its own precision."""
+    shift = camera.position.new_tensor(correction[:2])
+    return camera._replace(position=camera.position + shift, yaw=camera.yaw + float(correction[2]))
