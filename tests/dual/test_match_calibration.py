@@ -30,12 +30,13 @@ def known_pairs(count=30, position=0.0, heading=0.0, jitter=0.3, alone=2, embedd
             rows = np.r_[np.arange(8), 8 + number * alone + np.arange(alone)]
             seen = boxes(true, feet[rows], widths[rows], heights[rows])
             seen = seen + jitter * rng.standard_normal(seen.shape)
-            stated = off(true, *rng.normal(0, position, 2), rng.normal(0, heading))
+            east, north = rng.normal(0, position, 2)
+            stated = off(true, east, north, rng.normal(0, heading))
             look = looks[rows] + 0.3 * rng.standard_normal((len(rows), 16))
             look /= np.linalg.norm(look, axis=1, keepdims=True)
             views.append(PairView(stated, seen, np.ones(len(rows), np.int64), embeddings=look if embeddings else None))
             ids.append(np.where(rows < 8, rows, -1))
-        pairs.append(KnownPair(*views, *ids))
+        pairs.append(KnownPair(views[0], views[1], ids[0], ids[1]))
     return pairs
 
 

@@ -27,12 +27,12 @@ def test_finds_the_candidate_that_is_right():
             # The error is the correction's opposite, up to the turn of the camera about itself.
             views.append(ground_points(off(true, *-part), boxes(true, *things), FootSigma(0.5)))
         # A price high enough that places decide.
-        found = search_pose(*views, PRIOR, np.full((14, 14), 6.0), 4.0)
+        found = search_pose(views[0], views[1], PRIOR, np.full((14, 14), 6.0), 4.0)
         assert_allclose(found, correction, atol=1e-12)
 
 
 def test_nothing_to_match_keeps_the_stated_poses():
     things = objects(0, 5)
     views = [ground_points(true, boxes(true, *things), FootSigma(0.5)) for true in CAMERAS]
-    assert not search_pose(*views, PRIOR, np.full((5, 5), -np.inf), 4.0).any()
+    assert not search_pose(views[0], views[1], PRIOR, np.full((5, 5), -np.inf), 4.0).any()
     assert not search_pose(views[0], views[1].take(np.arange(0)), PRIOR, np.zeros((5, 0)), 4.0).any()

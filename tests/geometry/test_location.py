@@ -46,7 +46,7 @@ def test_confidences_are_shares(confidence):
 def test_exact_boxes_give_exact_positions():
     things = objects(0, 12)
     views = seen(things)
-    for found in (locate_pairs(*views, EXACT), locate_single(views[0], np.zeros((3, 3)))):
+    for found in (locate_pairs(views[0], views[1], EXACT), locate_single(views[0], np.zeros((3, 3)))):
         assert found.valid.all()
         assert_allclose(found.east_north, things[0], atol=1e-8)
 
@@ -56,7 +56,7 @@ def test_the_fusion_of_two_equal_views():
     things = np.array([[0.0, 0.0]]), np.array([3.0]), np.array([6.0])
     cameras = camera(0.0, -20.0), camera(0.0, 20.0)
     views = seen(things, cameras)
-    single, pair = locate_single(views[0], np.zeros((3, 3))), locate_pairs(*views, EXACT)
+    single, pair = locate_single(views[0], np.zeros((3, 3))), locate_pairs(views[0], views[1], EXACT)
     along, across = (409 / 3 * math.pi / 300 * 0.5, 20 * 2 * math.pi / 600 * 0.5)
     assert_allclose(single.covariance[0], np.diag([across**2, along**2]), atol=1e-9)
     assert_allclose(pair.covariance[0], np.diag([across**2, along**2]) / 2, atol=1e-9)
@@ -66,7 +66,7 @@ def test_two_bearings_beat_one_distance():
     # Far away to the north of camera 1, abeam of camera 2: the second bearing tells the distance.
     things = np.array([[0.0, 40.0]]), np.array([3.0]), np.array([6.0])
     views = seen(things, (camera(0.0, 0.0), camera(-8.0, 40.0)))
-    single, pair = locate_single(views[0], np.zeros((3, 3))), locate_pairs(*views, EXACT)
+    single, pair = locate_single(views[0], np.zeros((3, 3))), locate_pairs(views[0], views[1], EXACT)
     assert error_ellipse(single.covariance).semi_major > 5 * error_ellipse(pair.covariance).semi_major
     nearer = error_ellipse(locate_single(views[1], np.zeros((3, 3))).covariance)
     assert error_ellipse(pair.covariance).semi_major < nearer.semi_major
@@ -79,7 +79,8 @@ def test_a_pose_error_of_both_views_stays():
     for one in (0, 3):
         for other in (0, 3):
             together[one, other] = together[one + 1, other + 1] = 1.0
-    exact, found = locate_pairs(*seen(things), EXACT), locate_pairs(*seen(things), together)
+    views = seen(things)
+    exact, found = (locate_pairs(views[0], views[1], poses) for poses in (EXACT, together))
     assert_allclose(found.covariance, exact.covariance + np.eye(2), atol=1e-9)
     single = locate_single(seen(things)[0], together[:3, :3])
     assert (error_ellipse(single.covariance).semi_major > error_ellipse(found.covariance).semi_major).all()
@@ -103,12 +104,12 @@ def test_ninety_of_a_hundred_are_inside(freedom_of_poses):
             views.append(ground_points(off(true, *error), rows, FOOT))
         covariance = EXACT
         if freedom_of_poses:
-            pose = refine_poses(*views, prior)
+            pose = refine_poses(views[0], views[1], prior)
             assert pose.refined, pose.reason
             covariance = pose.covariance
             views = [view.moved(correction) for view, correction in zip(views, pose.corrections, strict=True)]
         both = views[0].valid & views[1].valid
-        inside.append(is_inside(locate_pairs(*views, covariance), feet)[both])
+        inside.append(is_inside(locate_pairs(views[0], views[1], covariance), feet)[both])
         inside_single.append(is_inside(locate_single(views[0], covariance[:3, :3]), feet)[views[0].valid])
     assert 0.85 < np.concatenate(inside).mean() < 0.95
     assert 0.85 < np.concatenate(inside_single).mean() < 0.95
@@ -120,7 +121,10 @@ def test_a_hidden_foot_is_overruled_by_the_other_view():
     rows = [boxes(view, *things) for view in CAMERAS]
     rows[0][0, 3] -= 8.0  # a parked car
     views = [ground_points(view, box, foot) for view, box in zip(CAMERAS, rows, strict=True)]
-    naive, found = locate_pairs(*views, EXACT), locate_pairs(*views, EXACT, foot.hidden_probability)
+    naive, found = (
+        locate_pairs(views[0], views[1], EXACT),
+        locate_pairs(views[0], views[1], EXACT, foot.hidden_probability),
+    )
     errors = [float(np.linalg.norm(location.east_north - things[0])) for location in (naive, found)]
     assert errors[1] < 0.3 < np.linalg.norm(views[0].points - things[0])
     assert errors[1] < errors[0] / 10

@@ -76,7 +76,7 @@ def test_known_poses_do_not_move():
 @pytest.mark.parametrize("seed", range(5))
 def test_refining_places_better(seed):
     stated, seen, views = scene(seed, 10, (1.0, 0.4, 0.03), (-0.7, -1.0, -0.04), jitter=0.2)
-    found = refine_poses(*views, PRIOR)
+    found = refine_poses(views[0], views[1], PRIOR)
     assert found.refined
     assert found.reason == ""
     assert placed_share(stated, seen) < 0.9
@@ -86,7 +86,7 @@ def test_refining_places_better(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_exact_poses_are_not_made_worse(seed):
     stated, seen, views = scene(seed, 10, jitter=0.3)
-    found = refine_poses(*views, PRIOR)
+    found = refine_poses(views[0], views[1], PRIOR)
     assert placed_share(stated, seen) == 1.0
     assert placed_share(stated, seen, found.corrections) == 1.0
 
@@ -116,7 +116,7 @@ def test_some_wrong_matches_do_no_harm(seed):
 
 def test_a_correction_far_outside_of_the_prior_is_not_trusted():
     _, _, views = scene(error_2=(9.0, 0.0, 0.0))
-    found = refine_poses(*views, PosePrior(1.0, 0.01))
+    found = refine_poses(views[0], views[1], PosePrior(1.0, 0.01))
     assert not found.refined
     assert "sigma from the stated poses" in found.reason
 
@@ -133,14 +133,14 @@ def test_fewer_than_two_matches_leave_the_poses_alone(count):
 
 def test_two_matches_are_enough():
     _, _, views = scene(count=2, error_2=(0.8, 0.3, 0.02))
-    found = refine_poses(*views, PRIOR)
+    found = refine_poses(views[0], views[1], PRIOR)
     assert found.refined
     assert_allclose(found.relative, found.corrections[1] - found.corrections[0])
 
 
 def test_the_same_input_gives_the_same_result():
     _, _, views = scene(error_1=(0.5, 0.5, 0.02), jitter=0.5)
-    first, second = refine_poses(*views, PRIOR), refine_poses(*views, PRIOR)
+    first, second = refine_poses(views[0], views[1], PRIOR), refine_poses(views[0], views[1], PRIOR)
     assert (first.corrections == second.corrections).all()
     assert (first.covariance == second.covariance).all()
 
@@ -151,9 +151,9 @@ def test_the_covariance_is_honest():
     squares = []
     for seed in range(60):
         errors = np.array([(*rng.normal(0, 1, 2), rng.normal(0, 0.03)) for _ in range(2)])
-        _, _, views = scene(seed, 10, *errors, jitter=0.5)
+        _, _, views = scene(seed, 10, errors[0], errors[1], jitter=0.5)
         # The feet are the mean of two jittered corners in x: half of the variance.
-        fit = fit_poses(*views, PRIOR, freedom=math.inf)
+        fit = fit_poses(views[0], views[1], PRIOR, freedom=math.inf)
         gap = (fit.corrections + errors).ravel()
         squares.append(gap @ np.linalg.solve(fit.covariance, gap))
     assert 4.5 < np.mean(squares) < 7.5
