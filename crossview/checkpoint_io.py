@@ -1,7 +1,6 @@
 """How Lightning's checkpoints get to the disk and back: whole or not at all, and as plain data."""
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self,
         checkpoint: dict[str, Any],
-        path: str | os.PathLike[str],
+        path: str | Path,
         storage_options: Any = None,  # noqa: ANN401  # Lightning's signature
     ) -> None:
         """Writes a checkpoint.
@@ -42,7 +41,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(
         self,
-        path: str | os.PathLike[str],
+        path: str | Path,
         map_location: Any = "cpu",  # noqa: ANN401  # Lightning's signature
         weights_only: bool | None = True,
     ) -> dict[str, Any]:

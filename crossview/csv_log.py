@@ -28,10 +28,10 @@ class RunCSVLogger(CSVLogger):
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
         """What writes the file."""
-        if self._experiment is None:
-            Path(self.log_dir).mkdir(parents=True, exist_ok=True)
-            self._experiment = (_ContinuedFile if self._continues else ExperimentWriter)(self.log_dir)
-        return self._experiment
+        if self._experiment is None and self._continues:
+            self._experiment = _ContinuedFile(self.log_dir)
+        writer: ExperimentWriter = super().experiment
+        return writer
 
 
 class _ContinuedFile(ExperimentWriter):

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities import rank_zero_only
+from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's parser raises it
 
 from crossview.checkpoints import read_checkpoint
 from crossview.csv_log import forget_after
@@ -49,10 +49,10 @@ def resumable(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except Stopped as end:
-        if rank_zero_only.rank == 0:
-            advice = f"Go on with: python -m crossview.train resume={run_dir}"
+        if getattr(rank_zero_only, "rank", 0) == 0:
             found = last_checkpoint(run_dir).is_file()
-            print(f"\n{end.signal.name} ended the run. {advice if found else 'There is no checkpoint yet.'}", file=sys.stderr)
+            advice = f"Go on with: python -m crossview.train resume={run_dir}" if found else "It has no checkpoint yet."
+            print(f"\n{end.signal.name} ended the run. {advice}", file=sys.stderr)
         raise
 
 
@@ -87,7 +87,8 @@ def resumed(config: DictConfig, overrides: Sequence[str] | None = None) -> DictC
     saved.resume, saved.run_dir, saved.ckpt, saved.init.weights = str(run_dir), str(run_dir), None, None
     saved.model.backbone.weights = None
     OmegaConf.set_struct(saved, True)
-    _forget_log_after(run_dir, state)
+    last = state["callbacks"]["LastCheckpoint"]
+    forget_after(run_dir / "metrics.csv", last["log_step"], last["validation_is_due"])
     return saved
 
 
@@ -100,7 +101,7 @@ def _check_changes(names: Sequence[str]) -> None:
     refused = [name for name in names if name not in CHANGEABLE]
     if refused:
         raise UserError(
-            f"resume: {', '.join(refused)} cannot change in the middle of a run; can be given: {', '.join(CHANGEABLE)}. "
+            f"resume: {', '.join(refused)} cannot change in the middle of a run; what can: {', '.join(CHANGEABLE)}. "
             "For anything else start a new run from its weights with ckpt=RUN_FOLDER/checkpoints/last.ckpt"
         )
 
@@ -115,7 +116,7 @@ def _saved_config(run_dir: Path) -> DictConfig:
         config = OmegaConf.load(path)
         if isinstance(config, DictConfig) and all(key in config for key in ("model", "data", "trainer", "init")):
             return config
-    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise UserError(f"resume: {path} is damaged: {error}") from error
     raise UserError(f"resume: {path} is not the config of a training")
 
@@ -149,8 +150,3 @@ def _check_writable(run_dir: Path) -> None:
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise UserError(f"resume: {folder} cannot be written: {error.strerror or error}") from error
-
-
-def _forget_log_after(run_dir: Path, state: dict[str, Any]) -> None:
-    step = state["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]
-    forget_after(run_dir / "metrics.csv", step, state["callbacks"]["LastCheckpoint"]["validation_is_due"])

@@ -34,7 +34,7 @@ class Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Handles the signals inside; leaves them alone in any but the main thread, where Python allows nothing else."""
+        """Handles the signals inside; only in the main thread, as Python has it."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -12,7 +12,6 @@ from crossview.build import ConfigError
 from crossview.callbacks.finite import NonFiniteLossError
 from crossview.data.errors import DataError
 
-
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 

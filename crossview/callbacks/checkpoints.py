@@ -11,6 +11,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from crossview.build import ConfigError
+from crossview.data.loader import TrainLoader
 from crossview.random_state import random_state, set_random_state
 from crossview.signals import Stopped, watch
 
@@ -44,6 +45,7 @@ class LastCheckpoint(Checkpoint):
 
     * A state of the moment before a validation makes it skip the validation. It is marked as one inside the
       validation with no batch done, which Lightning takes up at its beginning.
+    * The place in the epoch gets lost where the length of the run was asked for before, as schedules do.
     * Early stopping is forgotten, and a schedule of a fixed length fails at its end.
 
     Within accumulated gradients nothing is saved: they belong to no checkpoint.
@@ -65,18 +67,32 @@ class LastCheckpoint(Checkpoint):
         self.metrics: dict[str, float] = {}
         self._every_n_steps = every_n_steps
         self._validation_is_due = False
+        self._log_step = 0
         self._stop = 0  # the signal that all processes stop for
         self._unflushed = False
+        self._place: list[dict[str, int]] = []
         self._restored: Mapping[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """What Lightning does not keep by itself."""
-        return {"random": random_state(), "metrics": self.metrics, "validation_is_due": self._validation_is_due}
+        return {
+            "random": random_state(),
+            "metrics": self.metrics,
+            "validation_is_due": self._validation_is_due,
+            "log_step": self._log_step,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the metrics; the random numbers are set when everything else is ready."""
         self.metrics = dict(state_dict["metrics"])
+        self._validation_is_due = state_dict["validation_is_due"]
         self._restored = state_dict
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Takes over the place in the epoch, see the class."""
+        self._place = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -95,8 +111,11 @@ class LastCheckpoint(Checkpoint):
         """
         if self._restored is not None:
             _check_schedules(trainer)
-            stopped = (isinstance(each, EarlyStopping) and each.stopped_epoch > 0 for each in trainer.callbacks)
+            callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+            stopped = (isinstance(each, EarlyStopping) and each.stopped_epoch > 0 for each in callbacks)
             trainer.should_stop = trainer.should_stop or any(stopped)
+            if isinstance(trainer.train_dataloader, TrainLoader):
+                trainer.train_dataloader.load_state_dict(self._place[0])
             set_random_state(self._restored["random"])
             self._restored = None
         watch.defer()
@@ -140,6 +159,8 @@ class LastCheckpoint(Checkpoint):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves the work so far: a validation may take long."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            if self._validation_is_due:  # of the run before: Lightning would count its mark as a batch
+                trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()
             self._validation_is_due = True
             self._save(trainer)
 
@@ -174,7 +195,7 @@ class LastCheckpoint(Checkpoint):
         Raises:
             Stopped: a signal came.
         """
-        self._save(trainer)
+        self._save(trainer, epoch_is_over=True)
         if stop := self._agreed(trainer):
             raise Stopped(stop)
 
@@ -192,9 +213,10 @@ class LastCheckpoint(Checkpoint):
             return watch.requested
         return int(trainer.strategy.reduce(float(watch.requested), reduce_op="max"))
 
-    def _save(self, trainer: pl.Trainer) -> None:
-        if trainer.fast_dev_run:
+    def _save(self, trainer: pl.Trainer, epoch_is_over: bool = False) -> None:
+        if getattr(trainer, "fast_dev_run", False):
             return
+        self._log_step = trainer.fit_loop.epoch_loop._batches_that_stepped - epoch_is_over  # counted on by then
         self.metrics |= {name: _number(value) for name, value in trainer.callback_metrics.items()}
         self._flush(trainer)
         trainer.save_checkpoint(self.path, weights_only=False)

@@ -163,7 +163,9 @@ class SampleDataModule(LightningDataModule, Generic[Samples]):
             collate_fn=samples.collate,
             pin_memory=self.pin_memory,
             worker_init_fn=_start_worker,
-            generator=torch.Generator().manual_seed(self.seed),  # else every pass draws from the training's random numbers
+            generator=torch.Generator().manual_seed(
+                self.seed
+            ),  # else every pass draws from the training's random numbers
             persistent_workers=self.persistent_workers and self.num_workers > 0,
         )
 

@@ -1,0 +1,168 @@
+"""Runs that end at any of their checkpoints go on as if they had not; a small network without images shows it."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from crossview import checkpoint_io
+from crossview.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from crossview.checkpoint_io import SafeCheckpointIO
+from crossview.csv_log import RunCSVLogger, forget_after
+from crossview.data.loader import TrainLoader
+from crossview.data.sampling import TrainSampler
+from crossview.files import write_whole
+from crossview.schedules import one_cycle
+
+SAMPLES, BATCH = 14, 2  # 7 batches an epoch
+
+
+class Numbers(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """Samples that depend on the epoch, as augmented images do."""
+
+    def __len__(self):
+        return SAMPLES
+
+    def __getitem__(self, key):
+        epoch, index = key
+        return torch.randn(3, generator=torch.Generator().manual_seed(1000 * epoch + index)), epoch, index
+
+
+class Small(pl.LightningModule):
+    """A linear layer, with draws from the random numbers of the training as dropout makes them."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(3, 1)
+        self.seen: list[tuple[int, list[int]]] = []
+        self.validated: list[int] = []
+        self.rates: list[float] = []
+
+    def training_step(self, batch, batch_idx):
+        values, epochs, indices = batch
+        self.seen.append((int(epochs[0]), indices.tolist()))
+        self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        loss = (self.layer(torch.nn.functional.dropout(values)) - 1).square().mean()
+        self.log("train/loss", loss.detach())
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        if batch_idx == 0:
+            self.validated.append(self.trainer.global_step)
+        self.log("val/loss", (self.layer(batch) - 1).square().mean(), batch_size=len(batch))
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.1)
+        schedule = one_cycle(optimizer, self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def train_dataloader(self):
+        return TrainLoader(
+            Numbers(),
+            batch_size=BATCH,
+            sampler=TrainSampler(range(SAMPLES), seed=0),
+            generator=torch.Generator(),
+        )
+
+    def val_dataloader(self):
+        values = torch.linspace(-1, 1, 12).reshape(4, 3)
+        return DataLoader(list(values), batch_size=2, generator=torch.Generator())  # type: ignore[arg-type]
+
+
+def fit(folder, *callbacks, resume=False, every_n_steps=1, module=None, **settings):
+    """Trains in a folder, or goes on there."""
+    torch.manual_seed(5)
+    checkpoints = folder / "checkpoints"
+    last = LastCheckpoint(str(checkpoints), every_n_steps)
+    best = BestCheckpoint(
+        str(checkpoints), filename="best", monitor="val/loss", mode="min", enable_version_counter=False
+    )
+    state = None
+    if resume:
+        state = str(checkpoints / "last.ckpt")
+        kept = torch.load(state, weights_only=True)["callbacks"]["LastCheckpoint"]
+        forget_after(folder / "metrics.csv", kept["log_step"], kept["validation_is_due"])
+    trainer = pl.Trainer(
+        **{
+            "accelerator": "cpu",
+            "max_epochs": 3,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "log_every_n_steps": 1,
+            "num_sanity_val_steps": 0,
+            **settings,
+        },
+        logger=RunCSVLogger(continues=state, save_dir=str(folder), name="", version=""),
+        callbacks=[best, last, *callbacks],
+        plugins=[SafeCheckpointIO()],
+    )
+    module = Small() if module is None else module
+    trainer.fit(module, ckpt_path=state, weights_only=True)
+    return trainer, module
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return sorted(tuple(sorted((k, v) for k, v in row.items() if v)) for row in csv.DictReader(file))
+
+
+@pytest.fixture
+def snapshots(tmp_path, monkeypatch):
+    """Copies of the run folder right after each writing of ``last.ckpt``, as a SIGKILL there would leave it."""
+    copies: list[Path] = []
+
+    def write(path, content):
+        write_whole(path, content)
+        if path.name == "last.ckpt":
+            copies.append(tmp_path / f"copy_{len(copies):02d}")
+            shutil.copytree(path.parents[1], copies[-1])
+
+    monkeypatch.setattr(checkpoint_io, "write_whole", write)
+    return copies
+
+
+WAYS = [
+    {},
+    {"val_check_interval": 0.5},  # validations in the middle of an epoch, and none at its end
+    {"val_check_interval": 7},
+    {"check_val_every_n_epoch": 2},
+    {"check_val_every_n_epoch": None, "val_check_interval": 5},
+    {"limit_train_batches": 3},
+    {"accumulate_grad_batches": 2},
+    {"max_steps": 11, "max_epochs": -1},
+    {"limit_val_batches": 0},
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_run_goes_on_from_every_checkpoint_as_if_it_had_not_ended(way, tmp_path, snapshots):
+    whole, module = fit(tmp_path / "run", **way)
+    copies = list(snapshots)
+    assert len(copies) > 6
+    final = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    for copy in copies:
+        saved = torch.load(copy / "checkpoints/last.ckpt", weights_only=True)
+        seen = saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
+        place = f"step {saved['global_step']}, {saved['callbacks']['LastCheckpoint']['validation_is_due']}"
+        trainer, resumed = fit(copy, resume=True, **way)
+        assert resumed.seen == module.seen[seen:], place
+        assert resumed.rates == module.rates[seen:], place
+        assert resumed.validated == module.validated[len(module.validated) - len(resumed.validated) :], place
+        assert torch.equal(resumed.layer.weight, module.layer.weight), place
+        assert trainer.global_step == whole.global_step, place
+        assert trainer.current_epoch == whole.current_epoch, place
+        assert trainer.checkpoint_callback.best_model_score == whole.checkpoint_callback.best_model_score, place
+        again = torch.load(copy / "checkpoints/last.ckpt", weights_only=True)
+        for key, progress in final["loops"]["fit_loop"].items():
+            if "val_loop" not in key and key != "state_dict":
+                assert again["loops"]["fit_loop"][key] == progress, f"{place}: {key}"
+        # The metrics of the batch of the checkpoint itself are logged after it.
+        missing = set(rows(tmp_path / "run")) - set(rows(copy))
+        assert len(missing) <= 1, place
+        assert not set(rows(copy)) - set(rows(tmp_path / "run")), place
+        assert len(rows(copy)) == len(set(rows(copy))), place
