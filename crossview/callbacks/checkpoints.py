@@ -46,6 +46,7 @@ class LastCheckpoint(Checkpoint):
     * A state of the moment before a validation makes it skip the validation. It is marked as one inside the
       validation with no batch done, which Lightning takes up at its beginning.
     * The place in the epoch gets lost where the length of the run was asked for before, as schedules do.
+    * With ``max_steps``, an epoch that is over is counted twice, and the next one left out.
     * Early stopping is forgotten, and a schedule of a fixed length fails at its end.
 
     Within accumulated gradients nothing is saved: they belong to no checkpoint.
@@ -111,6 +112,7 @@ class LastCheckpoint(Checkpoint):
         """
         if self._restored is not None:
             _check_schedules(trainer)
+            _finish_epoch(trainer)
             callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
             stopped = (isinstance(each, EarlyStopping) and each.stopped_epoch > 0 for each in callbacks)
             trainer.should_stop = trainer.should_stop or any(stopped)
@@ -231,6 +233,16 @@ class LastCheckpoint(Checkpoint):
 
 def _number(value: Tensor | float) -> float:
     return float(value)
+
+
+def _finish_epoch(trainer: pl.Trainer) -> None:
+    """Makes a finished epoch one that needs no restart."""
+    loop = trainer.fit_loop
+    if loop.restarted_on_epoch_end:
+        loop.epoch_progress.increment_completed()
+        loop.reset_restart_stage()
+        for each in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
+            each._restarting = False  # the setter of the property does not let go with `max_steps`
 
 
 def _check_schedules(trainer: pl.Trainer) -> None:

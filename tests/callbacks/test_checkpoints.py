@@ -18,7 +18,7 @@ from crossview.data.sampling import TrainSampler
 from crossview.files import write_whole
 from crossview.schedules import one_cycle
 
-SAMPLES, BATCH = 14, 2  # 7 batches an epoch
+SAMPLES, BATCH = 10, 2  # 5 batches an epoch
 
 
 class Numbers(torch.utils.data.Dataset):  # type: ignore[type-arg]
@@ -74,7 +74,7 @@ class Small(pl.LightningModule):
         return DataLoader(list(values), batch_size=2, generator=torch.Generator())  # type: ignore[arg-type]
 
 
-def fit(folder, *callbacks, resume=False, every_n_steps=1, module=None, **settings):
+def fit(folder, *callbacks, resume=False, every_n_steps=2, module=None, **settings):
     """Trains in a folder, or goes on there."""
     torch.manual_seed(5)
     checkpoints = folder / "checkpoints"
@@ -90,7 +90,7 @@ def fit(folder, *callbacks, resume=False, every_n_steps=1, module=None, **settin
     trainer = pl.Trainer(
         **{
             "accelerator": "cpu",
-            "max_epochs": 3,
+            "max_epochs": 2,
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "log_every_n_steps": 1,
@@ -127,14 +127,12 @@ def snapshots(tmp_path, monkeypatch):
 
 
 WAYS = [
-    {},
+    {"every_n_steps": 1},
     {"val_check_interval": 0.5},  # validations in the middle of an epoch, and none at its end
-    {"val_check_interval": 7},
-    {"check_val_every_n_epoch": 2},
-    {"check_val_every_n_epoch": None, "val_check_interval": 5},
-    {"limit_train_batches": 3},
-    {"accumulate_grad_batches": 2},
-    {"max_steps": 11, "max_epochs": -1},
+    {"check_val_every_n_epoch": None, "val_check_interval": 3},
+    {"check_val_every_n_epoch": 2, "limit_train_batches": 4},
+    {"accumulate_grad_batches": 2, "every_n_steps": 1},
+    {"max_steps": 8, "max_epochs": -1},
     {"limit_val_batches": 0},
 ]
 
@@ -143,7 +141,7 @@ WAYS = [
 def test_a_run_goes_on_from_every_checkpoint_as_if_it_had_not_ended(way, tmp_path, snapshots):
     whole, module = fit(tmp_path / "run", **way)
     copies = list(snapshots)
-    assert len(copies) > 6
+    assert len(copies) > 3
     final = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     for copy in copies:
         saved = torch.load(copy / "checkpoints/last.ckpt", weights_only=True)
@@ -166,3 +164,71 @@ def test_a_run_goes_on_from_every_checkpoint_as_if_it_had_not_ended(way, tmp_pat
         assert len(missing) <= 1, place
         assert not set(rows(copy)) - set(rows(tmp_path / "run")), place
         assert len(rows(copy)) == len(set(rows(copy))), place
+
+
+def test_a_folder_that_moved_keeps_its_best_checkpoint(tmp_path, snapshots):
+    whole, _ = fit(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    trainer, _ = fit(snapshots[-1], resume=True)
+    assert trainer.checkpoint_callback.best_model_path == str(snapshots[-1] / "checkpoints/best.ckpt")
+    assert trainer.checkpoint_callback.best_model_score == whole.checkpoint_callback.best_model_score
+    state = torch.load(snapshots[-1] / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    assert str(tmp_path) not in str(state)
+
+
+def test_a_run_that_stopped_early_does_not_start_again(tmp_path):
+    patient = {"monitor": "val/loss", "patience": 1, "mode": "max"}  # the loss falls, so that this is soon over
+    trainer, _ = fit(tmp_path, EarlyStopping(**patient), max_epochs=8)
+    assert trainer.current_epoch < 8
+    again, module = fit(tmp_path, EarlyStopping(**patient), max_epochs=8, resume=True)
+    assert module.seen == []
+    assert again.current_epoch == trainer.current_epoch
+
+
+def test_a_run_does_not_go_beyond_its_schedule(tmp_path):
+    fit(tmp_path, max_epochs=1)
+    before = (tmp_path / "checkpoints/last.ckpt").read_bytes()
+    with pytest.raises(ConfigError, match="planned for 5 steps, now it shall be 15"):
+        fit(tmp_path, max_epochs=3, resume=True)
+    assert (tmp_path / "checkpoints/last.ckpt").read_bytes() == before
+
+
+class Send(pl.Callback):
+    """Sends this process a signal in the middle of a training, validation or epoch."""
+
+    def __init__(self, number, hook, step):
+        def send(trainer, *_):
+            if trainer.global_step == step:
+                signal.raise_signal(number)
+
+        setattr(self, hook, send)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("hook", "step"),
+    [
+        ("on_train_batch_end", 3),
+        ("on_validation_batch_start", 5),
+        ("on_train_epoch_end", 5),
+        ("on_train_epoch_end", 10),
+    ],
+)
+def test_a_signal_saves_and_ends_the_run(number, hook, step, tmp_path):
+    _, module = fit(tmp_path / "whole", every_n_steps=None)
+    earlier = signal.getsignal(number)
+    stopped = Small()
+    with pytest.raises(Stopped) as caught, watch.watching():
+        fit(tmp_path / "run", Send(number, hook, step), every_n_steps=None, module=stopped)
+    assert caught.value.code == 128 + number
+    assert signal.getsignal(number) == earlier
+    _, resumed = fit(tmp_path / "run", every_n_steps=None, resume=True)
+    assert stopped.seen + resumed.seen == module.seen
+    assert torch.equal(resumed.layer.weight, module.layer.weight)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("every_n_steps", [0, -1])
+def test_numbers_that_make_no_sense_are_refused(every_n_steps, tmp_path):
+    with pytest.raises(ValueError, match="callbacks.last.every_n_steps"):
+        LastCheckpoint(str(tmp_path), every_n_steps)
