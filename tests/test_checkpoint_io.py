@@ -28,10 +28,17 @@ def test_a_checkpoint_is_replaced(checkpoint):
 
 
 def test_it_is_on_the_disk_before_it_has_its_name(checkpoint, monkeypatch):
-    order = []
-    fsync, replace = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("fsync"), fsync(handle)))
-    monkeypatch.setattr(Path, "replace", lambda path, target: (order.append("replace"), replace(path, target)))
+    order: list[str] = []
+
+    def noted(name, function):
+        def call(*arguments):
+            order.append(name)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", noted("fsync", os.fsync))
+    monkeypatch.setattr(Path, "replace", noted("replace", Path.replace))
     SafeCheckpointIO().save_checkpoint({"number": 2}, checkpoint)
     assert order == ["fsync", "replace", "fsync"]  # the file, its name, the folder
 

@@ -1,8 +1,8 @@
 import csv
+import os
 
 import pytest
 
-from crossview import files
 from crossview.csv_log import RunCSVLogger, forget_after
 
 
@@ -45,7 +45,7 @@ def test_a_full_disk_loses_no_row(tmp_path, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         log(tmp_path, (1, {"val/loss": 5.0}), continues="run")  # a new column: the file is written anew
     assert read(tmp_path) == [{"step": "0", "train/loss": "3.0"}]

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from crossview.command import CONFIG_DIR
 from crossview.resume import resumed
 from crossview.run import train
 from crossview.user_errors import UserError
@@ -65,7 +67,7 @@ def test_a_run_that_was_stopped_and_killed_ends_as_one_that_was_not(tmp_path):
     ends = [sudden_end("stop", 3, signal.SIGTERM, tmp_path), sudden_end("kill", 8, signal.SIGKILL, tmp_path)]
     stopped = command(*settings, *ends, "hydra.run.dir=run", cwd=tmp_path)
     assert stopped.returncode == 143, stopped.stderr
-    assert "SIGTERM ended the run. Go on with: python -m crossview.train resume=run" in stopped.stderr
+    assert f"SIGTERM ended the run. Go on with: python -m crossview.train resume={tmp_path}/run" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     config = (tmp_path / "run/.hydra/config.yaml").read_text()
 
@@ -96,7 +98,8 @@ def ended(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ended")
     data = write_pair_dataset(folder / "data", pairs=1)
     settings = ["scheduler=constant", "test=false", f"data.root={data}", f"run_dir={folder}/run"]
-    config = tiny_config(*SMALL, *settings, "data.num_workers=0", "trainer.max_epochs=1")
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose("train", [*SMALL, *settings, "data.num_workers=0", "trainer.max_epochs=1"])
     (folder / "run/.hydra").mkdir(parents=True)
     OmegaConf.save(config, folder / "run/.hydra/config.yaml")
     train(config)
@@ -161,8 +164,7 @@ def test_a_missing_folder_is_said(tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
-def damage_nothing(run_dir):
-    """An empty folder, say."""
+def forget_config(run_dir):
     shutil.rmtree(run_dir / ".hydra")
 
 
@@ -198,7 +200,7 @@ def put_code(run_dir):
 
 
 FAULTS = [
-    (damage_nothing, "has no .hydra/config.yaml"),
+    (forget_config, "has no .hydra/config.yaml"),
     (forget_checkpoint, "has no checkpoints/last.ckpt"),
     (cut_off, "last.ckpt is not a checkpoint of a training run"),
     (weights_only, "not the state of a run"),

@@ -15,7 +15,7 @@ def test_before_the_training_a_signal_ends_at_once():
 
 
 def test_a_second_interrupt_does_not_wait(monkeypatch, capsys):
-    codes = []
+    codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
     watch = Watch()
     with watch.watching():

@@ -2,14 +2,17 @@
 
 import csv
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
 from crossview import checkpoint_io
+from crossview.build import ConfigError
 from crossview.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from crossview.checkpoint_io import SafeCheckpointIO
 from crossview.csv_log import RunCSVLogger, forget_after
@@ -17,6 +20,7 @@ from crossview.data.loader import TrainLoader
 from crossview.data.sampling import TrainSampler
 from crossview.files import write_whole
 from crossview.schedules import one_cycle
+from crossview.signals import Stopped, watch
 
 SAMPLES, BATCH = 10, 2  # 5 batches an epoch
 
@@ -230,5 +234,5 @@ def test_a_signal_saves_and_ends_the_run(number, hook, step, tmp_path):
 
 @pytest.mark.parametrize("every_n_steps", [0, -1])
 def test_numbers_that_make_no_sense_are_refused(every_n_steps, tmp_path):
-    with pytest.raises(ValueError, match="callbacks.last.every_n_steps"):
+    with pytest.raises(ValueError, match=r"callbacks\.last\.every_n_steps"):
         LastCheckpoint(str(tmp_path), every_n_steps)
