@@ -81,9 +81,8 @@ def finish(run: Path, folder: Path, settings: list[str], summary: str) -> None:
         if process.returncode != 0:
             print(f"did not end well:\n{process.stderr.read() if process.stderr else ''}")
             return
-    one, other = (
-        torch.load(last_checkpoint(each), weights_only=True)["state_dict"] for each in (run, folder / "whole")
-    )
+    runs = (run, folder / "whole")
+    one, other = (torch.load(last_checkpoint(each), weights_only=True)["state_dict"] for each in runs)
     same = all(torch.equal(one[key], other[key]) for key in other)
     print(f"{summary}; the final weights are {'the same as' if same else 'NOT those'} of a run without kills")
 

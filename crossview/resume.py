@@ -49,7 +49,7 @@ def resumable(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except Stopped as end:
-        if getattr(rank_zero_only, "rank", 0) == 0:
+        if _is_first_process():
             found = last_checkpoint(run_dir).is_file()
             advice = f"Go on with: python -m crossview.train resume={run_dir}" if found else "It has no checkpoint yet."
             print(f"\n{end.signal.name} ended the run. {advice}", file=sys.stderr)
@@ -81,15 +81,20 @@ def resumed(config: DictConfig, overrides: Sequence[str] | None = None) -> DictC
     OmegaConf.set_struct(saved, False)
     for name in changes:
         OmegaConf.update(saved, name, OmegaConf.select(config, name))
-    if changes:
+    if changes and _is_first_process():
         write_whole(run_dir / ".hydra" / "config.yaml", OmegaConf.to_yaml(saved).encode())
     # What the run started from has done its work, and may be gone.
     saved.resume, saved.run_dir, saved.ckpt, saved.init.weights = str(run_dir), str(run_dir), None, None
     saved.model.backbone.weights = None
     OmegaConf.set_struct(saved, True)
-    last = state["callbacks"]["LastCheckpoint"]
-    forget_after(run_dir / "metrics.csv", last["log_step"], last["validation_is_due"])
+    if _is_first_process():
+        last = state["callbacks"]["LastCheckpoint"]
+        forget_after(run_dir / "metrics.csv", last["log_step"], last["validation_is_due"])
     return saved
+
+
+def _is_first_process() -> bool:
+    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
 
 
 def _check_changes(names: Sequence[str]) -> None:

@@ -181,10 +181,12 @@ def test_a_folder_that_moved_keeps_its_best_checkpoint(tmp_path, snapshots):
 
 
 def test_a_run_that_stopped_early_does_not_start_again(tmp_path):
-    patient = {"monitor": "val/loss", "patience": 1, "mode": "max"}  # the loss falls, so that this is soon over
-    trainer, _ = fit(tmp_path, EarlyStopping(**patient), max_epochs=8)
+    def patient():
+        return EarlyStopping("val/loss", patience=1, mode="max")  # the loss falls, so that this is soon over
+
+    trainer, _ = fit(tmp_path, patient(), max_epochs=8)
     assert trainer.current_epoch < 8
-    again, module = fit(tmp_path, EarlyStopping(**patient), max_epochs=8, resume=True)
+    again, module = fit(tmp_path, patient(), max_epochs=8, resume=True)
     assert module.seen == []
     assert again.current_epoch == trainer.current_epoch
 
