@@ -85,7 +85,8 @@ def resumed(config: DictConfig, overrides: Sequence[str] | None = None) -> DictC
         write_whole(run_dir / ".hydra" / "config.yaml", OmegaConf.to_yaml(saved).encode())
     # What the run started from has done its work, and may be gone.
     saved.resume, saved.run_dir, saved.ckpt, saved.init.weights = str(run_dir), str(run_dir), None, None
-    saved.model.backbone.weights = None
+    if "weights" in saved.model.backbone:
+        saved.model.backbone.weights = None
     OmegaConf.set_struct(saved, True)
     if _is_first_process():
         last = state["callbacks"]["LastCheckpoint"]

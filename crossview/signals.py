@@ -44,6 +44,7 @@ class Watch:
         try:
             yield
         finally:
+            self._received, self._deferred = None, False
             for number, handler in earlier.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 

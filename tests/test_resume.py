@@ -151,7 +151,9 @@ def test_a_finished_run_keeps_its_metrics(run_dir):
     assert (run_dir / "metrics.json").read_text() == before
 
 
-@pytest.mark.parametrize("override", ["optimizer.lr=1", "seed=3", "model=ssd7", "data.batch_size=2", "ckpt=some.ckpt"])
+@pytest.mark.parametrize(
+    "override", ["optimizer.lr=1", "seed=3", "scheduler=constant", "data.batch_size=2", "ckpt=some.ckpt"]
+)
 def test_what_would_make_another_run_of_it_is_refused(override, run_dir):
     said = refusal(run_dir, override)
     assert override.partition("=")[0] in said

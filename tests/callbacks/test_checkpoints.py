@@ -157,7 +157,8 @@ def test_a_run_goes_on_from_every_checkpoint_as_if_it_had_not_ended(way, tmp_pat
         assert resumed.validated == module.validated[len(module.validated) - len(resumed.validated) :], place
         assert torch.equal(resumed.layer.weight, module.layer.weight), place
         assert trainer.global_step == whole.global_step, place
-        assert trainer.current_epoch == whole.current_epoch, place
+        if resumed.seen:
+            assert trainer.current_epoch == whole.current_epoch, place
         assert trainer.checkpoint_callback.best_model_score == whole.checkpoint_callback.best_model_score, place
         again = torch.load(copy / "checkpoints/last.ckpt", weights_only=True)
         for key, progress in final["loops"]["fit_loop"].items():
@@ -194,7 +195,7 @@ def test_a_run_that_stopped_early_does_not_start_again(tmp_path):
 def test_a_run_does_not_go_beyond_its_schedule(tmp_path):
     fit(tmp_path, max_epochs=1)
     before = (tmp_path / "checkpoints/last.ckpt").read_bytes()
-    with pytest.raises(ConfigError, match="planned for 5 steps, now it shall be 15"):
+    with pytest.raises(ConfigError, match="planned for at most 6 steps, now it shall be 15"):
         fit(tmp_path, max_epochs=3, resume=True)
     assert (tmp_path / "checkpoints/last.ckpt").read_bytes() == before
 
