@@ -151,9 +151,10 @@ def test_a_finished_run_keeps_its_metrics(run_dir):
     assert (run_dir / "metrics.json").read_text() == before
 
 
-@pytest.mark.parametrize(
-    "override", ["optimizer.lr=1", "seed=3", "scheduler=constant", "data.batch_size=2", "ckpt=some.ckpt"]
-)
+ANOTHER_RUN = ["optimizer.lr=1", "seed=3", "scheduler=constant", "data.batch_size=2", "ckpt=some.ckpt"]
+
+
+@pytest.mark.parametrize("override", ANOTHER_RUN)
 def test_what_would_make_another_run_of_it_is_refused(override, run_dir):
     said = refusal(run_dir, override)
     assert override.partition("=")[0] in said

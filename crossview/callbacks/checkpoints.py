@@ -255,7 +255,7 @@ def _check_schedules(trainer: pl.Trainer) -> None:
         made_for, wanted = getattr(config.scheduler, "total_steps", None), trainer.estimated_stepping_batches
         if made_for is not None and wanted > made_for:
             raise ConfigError(
-                f"resume: the learning rate of this run was planned for at most {made_for} steps, not {wanted}. "
-                "Resume without trainer.max_epochs and trainer.max_steps, or start a new run from its weights with "
-                "ckpt=RUN_FOLDER/checkpoints/last.ckpt"
+                f"resume: the learning rate of this run was planned for at most {made_for} steps, now it shall be "
+                f"{wanted}. Resume without trainer.max_epochs and trainer.max_steps, or start a new run from its "
+                "weights with ckpt=RUN_FOLDER/checkpoints/last.ckpt"
             )
