@@ -177,7 +177,7 @@ BASELINES = (
     Baseline("appearance", "appearance only", _appearance_only, _by_match, by_match=True, needs_embeddings=True),
     Baseline(
         "unrefined",
-        "geometry and appearance, poses as stated",
+        "geometry and appearance, unrefined",
         lambda matcher: replace(matcher, refine=False),
         _by_network,
         by_match=True,

@@ -47,7 +47,8 @@ h1 { font-size: 1.5em; margin-bottom: 0; } h2 { font-size: 1.15em; margin-top: 2
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3em .7em; text-align: right; border-bottom: 1px solid #e5e5e5; }
-th { font-weight: 600; font-size: .85em; vertical-align: bottom; } th:first-child, td:first-child { text-align: left; }
+th { font-weight: 600; font-size: .85em; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; white-space: nowrap; }
 td.best { font-weight: 700; background: #eef6ee; }
 .swatch { display: inline-block; width: .75em; height: .75em; margin-right: .45em; border-radius: 2px; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(360px, 1fr)); gap: 1em; }
@@ -71,9 +72,9 @@ $gallery
 BASELINE_PART = Template("""<h2>The same detections, matched and placed in several ways</h2>
 <div class="wide">$table</div>
 <p class="facts">Pure geometry: boxes go where flat ground and the stated poses put them, matches by place and size.
-Appearance only: matches by embeddings, a box goes to its match. Geometry and appearance, poses as stated: all evidence,
-the network's learned correction. Everything: poses refined by the matches, a matched box at the position that both
-views give. All but pure geometry rank a placed detection by whether a match was found.</p>""")
+Appearance only: matches by embeddings, a box goes to its match. Geometry and appearance, unrefined: all evidence, poses
+as stated, the network's learned correction. Everything: poses refined by the matches, a matched box at the position
+that both views give. All but pure geometry rank a placed detection by whether a match was found.</p>""")
 
 
 def write_report(path: Path, outcome: Outcome, settings: Mapping[str, Any], threshold: float) -> None:

@@ -30,7 +30,7 @@ DETECTIONS = {"network": lambda scene: scene, "ground_truth": with_annotated_box
 
 
 def evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """One evaluation; leaves ``predictions.parquet`` and ``report.html`` in ``run_dir``.
+    """One evaluation; leaves ``predictions.parquet`` and, if wanted, ``report.html`` in ``run_dir``.
 
     Returns:
         The metrics by name, with the split in front; nothing in all processes but the first.
@@ -67,7 +67,8 @@ def evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
         "match": asdict(settings),
     }
     _write_file(run_dir / "predictions.parquet", predictions, outcome, told)
-    write_report(run_dir / "report.html", outcome, told, matcher.score_threshold)
+    if config.report:
+        write_report(run_dir / "report.html", outcome, told, matcher.score_threshold)
     split = predictions.settings["split"]
     losses: dict[str, float] = predictions.settings["losses"]
     return losses | with_split(outcome.metrics, split)

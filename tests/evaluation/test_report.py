@@ -63,7 +63,7 @@ def test_the_page_needs_nothing_else(perfect, tmp_path):
     assert all(source.startswith(("data:", "#")) for source in sources)
     assert not re.search(r"@import|url\((?!#)|<script|<link", text)
     assert sum(tag == "svg" for tag, _ in page.found) == 6
-    for title in ("pure geometry", "appearance only", "geometry and appearance, poses as stated", "everything"):
+    for title in ("pure geometry", "appearance only", "geometry and appearance, unrefined", "everything"):
         assert title in text
     names = [attrs["id"] for _, attrs in page.found if "id" in attrs]
     used = {source[1:] for source in sources if source.startswith("#")}
