@@ -1,6 +1,7 @@
 """All metrics of a test set from its records alone; docs/evaluation.md says what each is.
 
-The classes that score a training run score here too, fed in the same precision: the numbers are the same.
+The classes that score a training run score here too, fed in the same precision: the numbers are the same. One process
+has all scenes and scores by itself, while the others may have ended: nothing is synchronised.
 """
 
 import math
@@ -116,7 +117,7 @@ def score(scenes: Sequence[Scene], matcher: PairMatcher, settings: MatchSettings
     pairs = [scene for scene in scenes if len(scene.views) == 2]
     if not pairs:
         return Outcome(metrics, detection, (np.zeros(0), np.zeros(0, bool)), [])
-    network = CrossViewMetrics()
+    network = CrossViewMetrics(sync_on_compute=False)
     for scene in pairs:
         _update_cross(network, scene, None)
     values = {name: float(value) for name, value in network.compute().items()}
@@ -139,7 +140,7 @@ def score_baseline(
     scenes: Sequence[Scene], baseline: Baseline, matcher: PairMatcher, settings: MatchSettings
 ) -> BaselineOutcome:
     """One row of the table of baselines."""
-    cross = CrossViewMetrics()
+    cross = CrossViewMetrics(sync_on_compute=False)
     outcomes, placed, seen = [], 0, 0
     for scene in scenes:
         matched = match_scene(scene, baseline, matcher, settings)
@@ -170,7 +171,7 @@ def score_baseline(
 
 
 def _detection_metrics(scenes: Sequence[Scene]) -> tuple[dict[str, float], Ranked]:
-    metric = DetectionAP()
+    metric = DetectionAP(sync_on_compute=False)
     for scene in scenes:
         keys = torch.tensor([view.number for view in scene.views])
         metric.update(keys, scene_detections(scene), scene_objects(scene), scene_periods(scene))
@@ -184,7 +185,7 @@ def coco_map(scenes: Sequence[Scene]) -> float:
 
     Difficult objects are what COCO calls crowds: neither a hit nor a miss counts. Overlap does not go around the seam.
     """
-    metric = MeanAveragePrecision(backend="faster_coco_eval")
+    metric = MeanAveragePrecision(backend="faster_coco_eval", sync_on_compute=False)
     metric.warn_on_many_detections = False  # COCO counts the best 100 of a view; so be it
     views: dict[int, ViewRecord] = {view.number: view for scene in reversed(scenes) for view in reversed(scene.views)}
     if not any((~view.truth.difficult).any() for view in views.values()):
