@@ -15,20 +15,24 @@ from crossview.user_errors import UserError
 SHOWN_MISMATCHES = 4
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, key: str = "ckpt") -> dict[str, Any]:
     """The content of a checkpoint: plain data, nothing in the file is executed.
+
+    Args:
+        path: of the file.
+        key: of the config that named it, for what is said.
 
     Raises:
         UserError: there is no such file, or it is not a checkpoint of a training run.
     """
     if not path.is_file():
-        raise UserError(f"ckpt: found no file {path}; expected a checkpoint such as RUN_FOLDER/checkpoints/best.ckpt")
+        raise UserError(f"{key}: found no file {path}; expected a checkpoint such as RUN_FOLDER/checkpoints/best.ckpt")
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         _ = content["state_dict"]
     except (RuntimeError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"ckpt: {path} is not a checkpoint of a training run ({type(error).__name__}), or it is damaged; expected "
+            f"{key}: {path} is not a checkpoint of a training run ({type(error).__name__}), or it is damaged; expected "
             "RUN_FOLDER/checkpoints/best.ckpt or last.ckpt. Pretrained VGG weights go to model.backbone.weights, other "
             "trained networks to init.weights"
         ) from error

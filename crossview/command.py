@@ -8,9 +8,30 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "conf"
+
+
+def _is_run(folder: str | None) -> bool:
+    return folder is not None and (Path(folder) / ".hydra" / "config.yaml").is_file() and os.access(folder, os.W_OK)
+
+
+def run_folder(resume: str | None, new: str) -> str:
+    """Where Hydra puts what a run says: in the folder of the run that goes on, else in a new one.
+
+    A folder that cannot be resumed is left as it is; `crossview.resume` says why.
+    """
+    return resume if resume is not None and _is_run(resume) else new
+
+
+def config_folder(resume: str | None) -> str | None:
+    """Where Hydra puts the config, inside the run folder; nowhere if the run goes on with the one that is there."""
+    return None if _is_run(resume) else ".hydra"
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+OmegaConf.register_new_resolver("config_folder", config_folder, replace=True)
 
 
 def run_job(name: str, config: DictConfig) -> Any:  # noqa: ANN401  # whatever the job returns

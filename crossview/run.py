@@ -13,11 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from crossview.base_module import DetectorModule
+from crossview.callbacks.checkpoints import LastCheckpoint
 from crossview.checkpoints import load_weights
 from crossview.console import quiet_libraries
 from crossview.evaluation import steps as evaluation
 from crossview.evaluation.collect import CollectScenes
 from crossview.initial_weights import initialise
+from crossview.resume import last_checkpoint, resumable, resumed
+from crossview.signals import watch
 from crossview.user_errors import explained
 
 logger = logging.getLogger(__name__)
@@ -32,7 +35,9 @@ def train(config: DictConfig) -> float | None:
     Raises:
         UserError: the config or the data cannot be used; says which key or file and what to do.
     """
-    with explained():
+    with explained(), watch.watching(), resumable(Path(config.resume or config.run_dir)):
+        if config.resume is not None:
+            config = resumed(config)
         return _train(config, Path(config.run_dir))
 
 
@@ -45,7 +50,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     initialise(module, init, config.ckpt)
     if config.ckpt is not None:
         load_weights(module, Path(config.ckpt))
-    if module.random_start:
+    if module.random_start and config.resume is None:
         logger.info("No weights given: %s starts at random.", type(module.detectors()[0].backbone).__name__)
     tested = CollectScenes()
     callbacks = [tested, *(instantiate(entry) for entry in config.callbacks.values() if entry is not None)]
@@ -54,9 +59,10 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run_dir)
     )
 
-    trainer.fit(module, datamodule=data)
+    state = None if config.resume is None else str(last_checkpoint(run_dir))
+    trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
     best = _best_score(trainer)
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = _metrics_before(trainer) | {name: float(value) for name, value in trainer.callback_metrics.items()}
     if config.test:
         trainer.test(module, datamodule=data, ckpt_path=_best_checkpoint(trainer), weights_only=True)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -93,6 +99,11 @@ def _evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
             logger.info("%-28s %.4f", name, value)
         logger.info("Run folder: %s", run_dir)
     return metrics
+
+
+def _metrics_before(trainer: pl.Trainer) -> dict[str, float]:
+    """The metrics of a run that may have been trained in part by an earlier process."""
+    return next((each.metrics for each in trainer.checkpoint_callbacks if isinstance(each, LastCheckpoint)), {})
 
 
 def _best_checkpoint(trainer: pl.Trainer) -> str | None:

@@ -1,5 +1,6 @@
 """What a command says when it cannot go on: one message for the person at the command line, without a traceback."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from crossview.build import ConfigError
 from crossview.callbacks.finite import NonFiniteLossError
 from crossview.data.errors import DataError
+
+STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class UserError(Exception):
@@ -30,6 +33,10 @@ def explained() -> Iterator[None]:
         raise UserError(str(error).rpartition(f"{DataError.__module__}.{DataError.__name__}: ")[2].rstrip()) from error
     except (ConfigError, NonFiniteLossError, MisconfigurationException) as error:
         raise UserError(str(error)) from error
+    except OSError as error:
+        if error.errno not in STORAGE_FAULTS:
+            raise
+        raise UserError(f"{error.filename or 'the run folder'} cannot be written: {error.strerror}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error)) from error
 

@@ -66,7 +66,7 @@ class StopOnNonFiniteLoss(pl.Callback):
             found = _diagnose(pl_module, self._batch, is_guilty)
         raise NonFiniteLossError(
             f"{what} at step {trainer.global_step}: {'; '.join(found)}. The weights are as before this step; "
-            "checkpoints/last.ckpt is from the last validation. Look at these views and their annotations; "
+            "checkpoints/last.ckpt is from before it. Look at these views and their annotations; "
             "if they are fine, lower optimizer.lr or trainer.gradient_clip_val."
         )
 

@@ -20,6 +20,7 @@ from crossview.data.augment import Augmentation
 from crossview.data.errors import DataError
 from crossview.data.image_cache import ImageCache
 from crossview.data.image_files import ImageSource
+from crossview.data.loader import TrainLoader
 from crossview.data.pairs import PairDataset
 from crossview.data.readers import Reader
 from crossview.data.samples import SampleDataset
@@ -153,7 +154,8 @@ class SampleDataModule(LightningDataModule, Generic[Samples]):
         return self._loader(samples, ShardSampler(samples, rank, world_size), self.eval_batch_size)
 
     def _loader(self, samples: Samples, sampler: TrainSampler | ShardSampler, batch_size: int) -> DataLoader[Any]:
-        return DataLoader(
+        kind = TrainLoader if isinstance(sampler, TrainSampler) else DataLoader
+        return kind(
             samples,
             batch_size=batch_size,
             sampler=sampler,
@@ -161,6 +163,9 @@ class SampleDataModule(LightningDataModule, Generic[Samples]):
             collate_fn=samples.collate,
             pin_memory=self.pin_memory,
             worker_init_fn=_start_worker,
+            generator=torch.Generator().manual_seed(
+                self.seed
+            ),  # else every pass draws from the training's random numbers
             persistent_workers=self.persistent_workers and self.num_workers > 0,
         )
 

@@ -30,11 +30,18 @@ class TrainSampler(DistributedSampler[Any]):
     def __init__(self, pairs: Sized, seed: int, rank: int = 0, world_size: int = 1) -> None:
         super().__init__(pairs, num_replicas=world_size, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
         self._pairs = pairs
+        self._skip = 0
+
+    def skip_once(self, samples: int) -> None:
+        """Lets the next pass leave out this many samples of this process at its beginning."""
+        self._skip = samples
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng([self.seed, self.epoch, _ORDER_STREAM])
         order = np.resize(rng.permutation(len(self._pairs)), self.total_size)
-        return iter([(self.epoch, index) for index in order[self.rank :: self.num_replicas].tolist()])
+        share = order[self.rank :: self.num_replicas][self._skip :]
+        self._skip = 0
+        return iter([(self.epoch, index) for index in share.tolist()])
 
 
 class ShardSampler(DistributedSampler[Any]):

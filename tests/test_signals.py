@@ -1,0 +1,41 @@
+import os
+import signal
+
+import pytest
+
+from crossview.signals import Stopped, Watch
+
+
+def test_before_the_training_a_signal_ends_at_once():
+    watch = Watch()
+    with pytest.raises(Stopped) as caught, watch.watching():
+        signal.raise_signal(signal.SIGTERM)
+    assert caught.value.code == 143
+    assert caught.value.signal is signal.SIGTERM
+
+
+def test_a_second_interrupt_does_not_wait(monkeypatch, capsys):
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    watch = Watch()
+    with watch.watching():
+        watch.defer()
+        signal.raise_signal(signal.SIGINT)
+        assert watch.requested == signal.SIGINT
+        assert "saving after this batch" in capsys.readouterr().out
+        signal.raise_signal(signal.SIGTERM)  # schedulers send it again and again
+        assert codes == []
+        signal.raise_signal(signal.SIGINT)
+        assert codes == [130]
+        with pytest.raises(Stopped):
+            watch.undefer()
+
+
+def test_outside_signals_are_as_before():
+    watch = Watch()
+    with watch.watching():
+        pass
+    watch.defer()  # as of a callback in a program with signals of its own
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert watch.requested == 0
