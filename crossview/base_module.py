@@ -93,8 +93,8 @@ class DetectorModule(pl.LightningModule):
         """
 
     @abstractmethod
-    def evaluate_batch(self, batch: Any, output: Any) -> None:  # noqa: ANN401
-        """Adds a batch to the metrics."""
+    def evaluate_batch(self, batch: Any, output: Any) -> Any:  # noqa: ANN401
+        """Adds a batch to the metrics; returns what a test hands on to `crossview.evaluation.collect`."""
 
     def metric_values(self) -> dict[str, Tensor]:
         """All metrics of the evaluation so far, by name; starts them anew."""
@@ -118,7 +118,7 @@ class DetectorModule(pl.LightningModule):
         self.log("train/lr", float(self.trainer.optimizers[0].param_groups[0]["lr"]))
         return total
 
-    def _evaluate(self, batch: Any, split: str) -> None:  # noqa: ANN401
+    def _evaluate(self, batch: Any, split: str) -> Any:  # noqa: ANN401
         output = self(batch)
         # Not reduced over the ranks: their shares may differ by a batch, and the one without would never answer.
         total, terms = self.losses(batch, output)
@@ -129,7 +129,7 @@ class DetectorModule(pl.LightningModule):
             on_epoch=True,
             sync_dist=True,
         )
-        self.evaluate_batch(batch, output)
+        return self.evaluate_batch(batch, output)
 
     def _log_metrics(self, split: str) -> None:
         for name, value in self.metric_values().items():
@@ -143,9 +143,9 @@ class DetectorModule(pl.LightningModule):
         """Logs the metrics of the validation set."""
         self._log_metrics("val")
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
-        """Losses and detections of a batch."""
-        self._evaluate(batch, "test")
+    def test_step(self, batch: Any, batch_idx: int) -> Any:  # noqa: ANN401
+        """Losses and detections of a batch; hands the detections on to callbacks."""
+        return self._evaluate(batch, "test")
 
     def on_test_epoch_end(self) -> None:
         """Logs the metrics of the test set."""

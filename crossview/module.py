@@ -108,13 +108,16 @@ class CrossViewModule(DetectorModule):
             terms[REID] = reid_term(vectors, self.net.appearance.similarity, batch.objects)
         return self.criterion.total(terms)
 
-    def evaluate_batch(self, batch: PairBatch, output: DualOutput) -> None:
-        """Adds the detections of a batch to the metrics."""
+    def evaluate_batch(
+        self, batch: PairBatch, output: DualOutput
+    ) -> tuple[DualOutput, ViewDetections, PlacedDetections]:
+        """Adds the detections of a batch to the metrics; returns them after the raw outputs."""
         detections, placed = self.detect(batch, output)
         around = period(batch.cameras)
         self.detection_metrics.update(batch.view_index, detections, batch.objects, around)
         pixel_scale = batch.panorama_size / batch.panorama_size.new_tensor(batch.images.shape[:-3:-1])
         self.cross_metrics.update(batch.pair_index, detections, placed, batch.objects, around, pixel_scale)
+        return output, detections, placed
 
     def metric_values(self) -> dict[str, Tensor]:
         """All metrics of the evaluation so far, by name; starts them anew."""

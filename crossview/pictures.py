@@ -3,7 +3,8 @@
 Convention:
     A colour belongs to an identity, the same in all views; white has no identity. Thin solid boxes are ground truth,
     thick solid ones detections, dashed ones detections of the other view placed here. A box that crosses the seam is
-    drawn at both image edges. Sky and road where no box is are cut off.
+    drawn at both image edges. Sky and road where no box is are cut off. Matches of a pair are lines from box to box,
+    dashed and marked where they are wrong.
 """
 
 import colorsys
@@ -16,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import ConnectionPatch, Rectangle
 from matplotlib.patheffects import Stroke, withStroke
 from numpy.typing import NDArray
 
@@ -71,6 +72,22 @@ class ViewPicture(NamedTuple):
         return {name: layer for name, layer in found.items() if layer is not None}
 
 
+class MatchLine(NamedTuple):
+    """A match of two detections of a pair.
+
+    Attributes:
+        first: number of the box among the first view's detections.
+        second: number of the box among the second view's.
+        score: written at the line.
+        wrong: whether it is known to be wrong.
+    """
+
+    first: int
+    second: int
+    score: float
+    wrong: bool
+
+
 class Style(NamedTuple):
     """How the boxes of a layer look; their numbers stand above or below them."""
 
@@ -105,8 +122,14 @@ def identity_colors(views: Sequence[ViewPicture]) -> dict[int, Color]:
     }
 
 
-def draw_views(views: Sequence[ViewPicture], title: str) -> Figure:
-    """One figure of a pair's views, one above the other, or of a view by itself."""
+def draw_views(views: Sequence[ViewPicture], title: str, matches: Sequence[MatchLine] = ()) -> Figure:
+    """One figure of a pair's views, one above the other, or of a view by itself.
+
+    Args:
+        views: one or two.
+        title: of the figure.
+        matches: between the detections of two views.
+    """
     colors = identity_colors(views)
     top, bottom = _shown_rows(views)
     width = views[0].image.shape[1]
@@ -114,7 +137,8 @@ def draw_views(views: Sequence[ViewPicture], title: str) -> Figure:
     figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=10)
-    for axes, view in zip(figure.subplots(len(views), 1, squeeze=False)[:, 0], views, strict=True):
+    panels = list(figure.subplots(len(views), 1, squeeze=False)[:, 0])
+    for axes, view in zip(panels, views, strict=True):
         height, width = view.image.shape[:2]
         axes.imshow(view.image, extent=(0, width, height, 0))
         axes.set_title(view.name, fontsize=9, loc="left")
@@ -123,12 +147,49 @@ def draw_views(views: Sequence[ViewPicture], title: str) -> Figure:
             _draw_layer(axes, layer, STYLES[name], min(view.period, 2.0 * width), colors)
         axes.set_xlim(0, width)
         axes.set_ylim(bottom, top)
+    for match in matches:
+        _draw_match(figure, panels, views, match, colors)
     handles = [
         Line2D([], [], color="0.3", linewidth=style.line_width, linestyle=style.line, label=style.label)
         for style in (STYLES[name] for name in views[0].layers())
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
     return figure
+
+
+def _draw_match(
+    figure: Figure, panels: Sequence[Axes], views: Sequence[ViewPicture], match: MatchLine, colors: Mapping[int, Color]
+) -> None:
+    """A line from the foot of the box above to the top of the box below."""
+    ends, layers = [], [view.detections for view in views]
+    for layer, view, number, edge in zip(layers, views, (match.first, match.second), (3, 1), strict=True):
+        left, _, right, _ = (float(value) for value in layer.boxes[number])
+        middle = (left + right) / 2 % min(view.period, 2.0 * view.image.shape[1])
+        ends.append((middle, float(layer.boxes[number][edge])))
+    known = bool(layers[0].has_id[match.first])
+    color = colors[int(layers[0].ids[match.first])] if known else NO_IDENTITY
+    line = ConnectionPatch(
+        ends[0],
+        ends[1],
+        coordsA="data",
+        coordsB="data",
+        axesA=panels[0],
+        axesB=panels[1],
+        color=color,
+        linewidth=1.6,
+        linestyle=(0.0, (4.0, 3.0)) if match.wrong else "-",
+        path_effects=[withStroke(linewidth=3.0, foreground=(0.0, 0.0, 0.0, 0.55))],
+    )
+    figure.add_artist(line)
+    panels[0].annotate(
+        f"{match.score:.2f}{' wrong' if match.wrong else ''}",
+        ends[0],
+        (2, -8),
+        textcoords="offset points",
+        color="#ff8080" if match.wrong else "white",
+        fontsize=7,
+        path_effects=[withStroke(linewidth=1.8, foreground=(0.0, 0.0, 0.0, 0.8))],
+    )
 
 
 def _shown_rows(views: Sequence[ViewPicture]) -> tuple[float, float]:

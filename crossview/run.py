@@ -13,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from crossview.base_module import DetectorModule
-from crossview.build import ConfigError
 from crossview.callbacks.checkpoints import LastCheckpoint
-from crossview.checkpoints import load_module, load_weights
-from crossview.console import RunProgressBar, quiet_libraries
+from crossview.checkpoints import load_weights
+from crossview.console import quiet_libraries
+from crossview.evaluation import steps as evaluation
+from crossview.evaluation.collect import CollectScenes
 from crossview.initial_weights import initialise
 from crossview.resume import last_checkpoint, resumable, resumed
 from crossview.signals import watch
@@ -51,7 +52,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         load_weights(module, Path(config.ckpt))
     if module.random_start and config.resume is None:
         logger.info("No weights given: %s starts at random.", type(module.detectors()[0].backbone).__name__)
-    callbacks = [instantiate(entry) for entry in config.callbacks.values() if entry is not None]
+    tested = CollectScenes()
+    callbacks = [tested, *(instantiate(entry) for entry in config.callbacks.values() if entry is not None)]
     loggers = [instantiate(entry) for entry in config.logger.values() if entry is not None]
     trainer: pl.Trainer = instantiate(
         config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run_dir)
@@ -64,6 +66,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     if config.test:
         trainer.test(module, datamodule=data, ckpt_path=_best_checkpoint(trainer), weights_only=True)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if trainer.is_global_zero:
+            metrics |= evaluation.score_test(tested.scenes, instantiate(config.matcher))
     if trainer.is_global_zero:
         write_metrics(run_dir / "metrics.json", metrics)
         logger.info("Run folder: %s", run_dir)
@@ -71,7 +75,9 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
-    """Evaluates a checkpoint on a split as ``config`` says; leaves ``metrics.json`` in its ``run_dir``.
+    """Evaluates a checkpoint, or predictions, as ``config`` says.
+
+    Leaves ``metrics.json``, ``predictions.parquet`` and ``report.html`` in its ``run_dir``.
 
     Returns:
         The metrics, with the split as the prefix of their names.
@@ -86,40 +92,13 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 def _evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
     quiet_libraries()
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    module = load_module(Path(config.ckpt))
-    data: pl.LightningDataModule = instantiate(_data_of_checkpoint(config, module), _convert_="all")
-    trainer: pl.Trainer = instantiate(
-        config.trainer, callbacks=[RunProgressBar()], logger=False, default_root_dir=str(run_dir)
-    )
-    trainer.test(module, datamodule=data, verbose=False)
-    metrics = {
-        name.replace("test/", f"{config.split}/", 1): float(value) for name, value in trainer.callback_metrics.items()
-    }
-    if trainer.is_global_zero:
+    metrics = evaluation.evaluate(config, run_dir)
+    if metrics:
         write_metrics(run_dir / "metrics.json", metrics)
         for name, value in sorted(metrics.items()):
             logger.info("%-28s %.4f", name, value)
         logger.info("Run folder: %s", run_dir)
     return metrics
-
-
-def _data_of_checkpoint(config: DictConfig, module: DetectorModule) -> DictConfig:
-    """The config of the data to evaluate on: the split's image set, with what the network was trained for.
-
-    Raises:
-        ConfigError: the split does not exist, or a setting is given that only the checkpoint can know.
-    """
-    data: DictConfig = config.data.copy()
-    if f"{config.split}_set" not in data:
-        raise ConfigError(f"split: found {config.split!r}, expected train, val or test")
-    for key in ("class_names", "image_size"):
-        if data[key] is not None:
-            raise ConfigError(f"data.{key}: found {data[key]}, but the checkpoint decides it; leave it out")
-        data[key] = list(module.hparams[key])
-    OmegaConf.set_struct(data, False)
-    data["_target_"] = module.data_module
-    data["test_set"] = data[f"{config.split}_set"]
-    return data
 
 
 def _metrics_before(trainer: pl.Trainer) -> dict[str, float]:

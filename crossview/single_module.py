@@ -66,6 +66,8 @@ class SingleViewModule(DetectorModule):
         terms = self.criterion(output, batch.objects, detector.anchors, detector.variances, batch.period, reduce)
         return self.criterion.total(terms)
 
-    def evaluate_batch(self, batch: ViewBatch, output: SSDOutput) -> None:
-        """Adds the detections of a batch to the metrics."""
-        self.detection_metrics.update(batch.view_index, self.detect(batch, output), batch.objects, batch.period)
+    def evaluate_batch(self, batch: ViewBatch, output: SSDOutput) -> ViewDetections:
+        """Adds the detections of a batch to the metrics and returns them."""
+        detections = self.detect(batch, output)
+        self.detection_metrics.update(batch.view_index, detections, batch.objects, batch.period)
+        return detections

@@ -23,6 +23,7 @@ GROUPS = [
     "callbacks",
     "logger",
     "experiment",
+    "matcher",
 ]
 CHOICES = [(group, file.stem) for group in GROUPS for file in sorted((CONFIG_DIR / group).glob("*.yaml"))]
 # trainer=gpu and trainer=ddp as far as a machine without a GPU can run them; ddp_cpu starts processes: test_train.py.

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from matplotlib.patches import Rectangle
+from matplotlib.patches import ConnectionPatch, Rectangle
 
-from crossview.pictures import NO_IDENTITY, STYLES, Layer, ViewPicture, draw_views, identity_colors
+from crossview.pictures import NO_IDENTITY, STYLES, Layer, MatchLine, ViewPicture, draw_views, identity_colors
 
 HEIGHT, WIDTH = 100, 200
 BOX = (20.0, 45.0, 50.0, 60.0)
@@ -112,3 +112,20 @@ def test_a_pair_without_objects():
 def test_no_box_is_cut_off(box, shown):
     views = drawn(picture(ground_truth=layer(BOX)), picture(placed=layer(box)))
     assert [axes.get_ylim() for _, _, axes in views] == [pytest.approx(shown)] * 2  # both views alike
+
+
+def test_matches_are_lines_between_the_views():
+    def view(name):
+        boxes = np.array([[10, 40, 30, 60], [580, 40, 620, 60]], np.float32)
+        layer = Layer(boxes, np.arange(2), np.ones(2, bool))
+        return ViewPicture(np.full((300, 600, 3), 128, np.uint8), name, 600.0, layer, layer)
+
+    plain = draw_views([view("a"), view("b")], "")
+    matched = draw_views([view("a"), view("b")], "", [MatchLine(0, 1, 0.9, False), MatchLine(1, 0, 0.2, True)])
+    lines = [artist for artist in matched.artists if isinstance(artist, ConnectionPatch)]
+    assert not plain.artists
+    assert [(line.xy1, line.xy2) for line in lines] == [((20, 60), (0, 40)), ((0, 60), (20, 40))]  # around the seam
+    assert [line.get_linestyle() == "-" for line in lines] == [True, False]
+    texts = [text.get_text() for axes in matched.axes for text in axes.texts]
+    assert "0.90" in texts
+    assert "0.20 wrong" in texts

@@ -1,0 +1,37 @@
+"""Fits the matcher to scenes whose identities are annotated, such as those of a validation set."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from crossview.build import ConfigError
+from crossview.dual.match_calibration import KnownPair, calibrate
+from crossview.dual.matching import PairMatcher
+from crossview.evaluation.baselines import MatchSettings, pair_view
+from crossview.evaluation.records import Scene, scene_detections, scene_objects, scene_periods
+from crossview.metrics.matching import TRUE_POSITIVE, match_views
+
+
+def known_pair(scene: Scene, settings: MatchSettings) -> KnownPair:
+    """A scene's detections with the identities of the objects that they hit; -1 for none."""
+    objects = scene_objects(scene)
+    found = match_views(scene_detections(scene), objects, period=scene_periods(scene))
+    hit = found.flags == TRUE_POSITIVE  # of several detections of an object the best
+    target = torch.where(hit, found.targets, 0)
+    ids = torch.where(hit & objects.has_id.gather(1, target), objects.ids.gather(1, target), -1)
+    used = [np.flatnonzero(view.detections.scores >= settings.min_score) for view in scene.views]
+    one, two = (pair_view(view, rows) for view, rows in zip(scene.views, used, strict=True))
+    return KnownPair(one, two, ids[0].numpy()[used[0]], ids[1].numpy()[used[1]])
+
+
+def calibrated(matcher: PairMatcher, scenes: Sequence[Scene], settings: MatchSettings) -> PairMatcher:
+    """The matcher fitted to the pairs among the scenes.
+
+    Raises:
+        ConfigError: nothing in them can be learned from.
+    """
+    try:
+        return calibrate(matcher, [known_pair(scene, settings) for scene in scenes if len(scene.views) == 2])
+    except ValueError as error:
+        raise ConfigError(f"calibrate: {error}") from error

@@ -1,0 +1,123 @@
+"""Pictures of pairs with their matches drawn across both views: the best, the middle and the worst."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crossview.evaluation.records import ViewRecord
+from crossview.evaluation.scoring import SceneOutcome
+from crossview.metrics.matching import FALSE_POSITIVE, TRUE_POSITIVE
+from crossview.pictures import Layer, MatchLine, ViewPicture, draw_views
+
+EACH = 2  # pairs of each kind
+WIDTH = 1400  # pixels of a shown panorama
+NO_IMAGE = 235  # grey
+
+
+class GalleryPicture(NamedTuple):
+    """A picture for a page.
+
+    Attributes:
+        heading: what it is.
+        caption: what can be seen.
+        jpeg: base64.
+    """
+
+    heading: str
+    caption: str
+    jpeg: str
+
+
+def quality(outcome: SceneOutcome, threshold: float) -> float:
+    """``reid/f1`` of one pair; NaN if nothing can be found."""
+    right, wrong = counts(outcome, threshold)
+    return 2 * right / (right + wrong + outcome.n_shared) if outcome.n_shared else float("nan")
+
+
+def counts(outcome: SceneOutcome, threshold: float) -> tuple[int, int]:
+    """Right and wrong matches of a pair at the threshold."""
+    flags = outcome.flags.numpy()[outcome.matched.scores >= threshold]
+    right = int((flags == TRUE_POSITIVE).sum())
+    return right, int((flags == FALSE_POSITIVE).sum())
+
+
+def choose(outcomes: Sequence[SceneOutcome], threshold: float) -> dict[str, list[SceneOutcome]]:
+    """The best, the middle and the worst pairs, no pair twice; among equals those with more objects."""
+    known = [outcome for outcome in outcomes if outcome.n_shared]
+    ranked = sorted(known, key=lambda outcome: (-quality(outcome, threshold), -outcome.n_shared))
+    each = min(EACH, max(len(ranked) // 3, 1))
+    middle = max((len(ranked) - each) // 2, each)
+    return {
+        "best": ranked[:each],
+        "median": ranked[middle : len(ranked) - each][:each],
+        "worst": ranked[max(len(ranked) - each, each) :],
+    }
+
+
+def gallery(outcomes: Sequence[SceneOutcome], threshold: float) -> list[GalleryPicture]:
+    """Pictures of the pairs that `choose` finds."""
+    pictures = []
+    for kind, chosen in choose(outcomes, threshold).items():
+        for outcome in chosen:
+            right, wrong = counts(outcome, threshold)
+            value = quality(outcome, threshold)
+            caption = (
+                f"f1 {value:.2f}: {right} right and {wrong} wrong matches, {outcome.n_shared} objects in both views; "
+                f"poses {'refined' if outcome.matched.refined else 'as stated'}"
+            )
+            heading = f"{kind}: {outcome.scene.title}"
+            pictures.append(GalleryPicture(heading, caption, draw_pair(outcome, threshold)))
+    return pictures
+
+
+def draw_pair(outcome: SceneOutcome, threshold: float) -> str:
+    """A JPEG file in base64: both views, annotated and matched boxes, and lines between those."""
+    matched = outcome.matched
+    shown = np.flatnonzero(matched.scores >= threshold)
+    views = [
+        _picture(view, index[shown])
+        for view, index in zip(outcome.scene.views, (matched.index_1, matched.index_2), strict=True)
+    ]
+    lines = [
+        MatchLine(number, number, float(matched.scores[row]), int(outcome.flags[row]) == FALSE_POSITIVE)
+        for number, row in enumerate(shown)
+    ]
+    figure = draw_views(views, "", lines)
+    data = io.BytesIO()
+    figure.savefig(data, format="jpeg", dpi=100, pil_kwargs={"quality": 82})
+    return base64.b64encode(data.getvalue()).decode()
+
+
+def _picture(view: ViewRecord, matched: NDArray[np.int64]) -> ViewPicture:
+    image = _image(view)
+    scale = np.float32(image.shape[1] / view.network_size[0]), np.float32(image.shape[0] / view.network_size[1])
+    factors = np.tile(np.array(scale, np.float32), 2)
+    return ViewPicture(
+        image=image,
+        name=view.name,
+        period=view.period * float(scale[0]),
+        ground_truth=Layer(view.objects.boxes * factors, view.truth.ids, np.zeros(len(view.truth.ids), bool)),
+        detections=Layer(
+            view.detections.boxes[matched] * factors,
+            np.arange(len(matched)),
+            np.ones(len(matched), bool),
+            view.detections.scores[matched],
+        ),
+    )
+
+
+def _image(view: ViewRecord) -> NDArray[np.uint8]:
+    """The image of a view in the size of a page, grey where the file does not exist any more."""
+    width, height = min(WIDTH, view.image_size[0]), view.image_size[1]
+    height = round(height * width / view.image_size[0])
+    pixels = cv2.imread(view.image, cv2.IMREAD_COLOR) if view.image and Path(view.image).is_file() else None
+    if pixels is None:
+        return np.full((height, width, 3), NO_IMAGE, np.uint8)
+    resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), np.uint8)
