@@ -8,7 +8,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 
-class ResumableTPE(BaseSampler):  # type: ignore[misc]  # Optuna 2 publishes no types
+class ResumableTPE(BaseSampler):
     """Tree-structured Parzen estimator, seeded anew for every trial by the seed and the trial's number.
 
     A sampler with one seed for the whole study starts from its first random numbers when the study is taken up again:
