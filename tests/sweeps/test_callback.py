@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from crossview.sweeps.jobs import Pruned, Status, read_jobs
+from crossview.sweeps.jobs import Pruned, read_jobs
 
 # A command with the configs of crossview.train, whose metric is a setting.
 COMMAND = """
@@ -162,4 +162,3 @@ def test_pruned_survives_the_way_from_another_process():
 
     copied = pickle.loads(pickle.dumps(Pruned("why", 0.5)))
     assert (copied.reason, copied.metric) == ("why", 0.5)
-    assert Status.PRUNED == "pruned"

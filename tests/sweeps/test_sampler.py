@@ -1,5 +1,7 @@
 """A study that resumes draws what it would have drawn in one go."""
 
+import logging
+
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, LogUniformDistribution
@@ -12,7 +14,7 @@ SPACE = {"lr": LogUniformDistribution(1e-5, 1e-2), "augment": CategoricalDistrib
 @pytest.fixture(autouse=True)
 def quiet():
     before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    optuna.logging.set_verbosity(logging.ERROR)
     yield
     optuna.logging.set_verbosity(before)
 
