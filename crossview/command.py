@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+
+from crossview.sweeps.devices import refusal
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "conf"
 
@@ -34,6 +38,20 @@ OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
 OmegaConf.register_new_resolver("config_folder", config_folder, replace=True)
 
 
+def _prefer_own_sweepers() -> None:
+    """Lets files in ``conf/hydra/sweeper`` stand for the configs that plugins register under the same names.
+
+    Hydra refuses a file of such a name; without it, ``hydra/sweeper=optuna`` would minimise and keep nothing.
+    """
+    Plugins.instance()  # the plugins register while it is made, and Hydra makes it only once
+    registered = ConfigStore.instance().repo.get("hydra", {}).get("sweeper", {})
+    for file in (CONFIG_DIR / "hydra" / "sweeper").glob("*.yaml"):
+        registered.pop(file.name, None)
+
+
+_prefer_own_sweepers()
+
+
 def run_job(name: str, config: DictConfig) -> Any:  # noqa: ANN401  # whatever the job returns
     """Runs a function of `crossview.run` and returns what it returns; an error of the user ends the program.
 
@@ -44,10 +62,13 @@ def run_job(name: str, config: DictConfig) -> Any:  # noqa: ANN401  # whatever t
     job = getattr(importlib.import_module("crossview.run"), name)
     from crossview.user_errors import UserError
 
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
+        if in_sweep and (reason := refusal(config.trainer)) is not None:
+            raise UserError(reason)
         return job(config)
     except UserError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN or "HYDRA_FULL_ERROR" in os.environ:
+        if in_sweep or "HYDRA_FULL_ERROR" in os.environ:
             raise  # one failed job must not end the others; and who asks for the traceback gets it
         print(f"\n{error}", file=sys.stderr)
         sys.exit(1)

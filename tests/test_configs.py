@@ -55,7 +55,7 @@ def test_every_choice_runs(group, choice, pair_root, tmp_path):
     if group == "data" and choice in PHOTO_CONFIGS:
         root = write_every_layout(tmp_path / "photos") / choice
         own += ["task=single", *PHOTO_CONFIGS[choice]]
-    config = composed(*own, "trainer.fast_dev_run=true", root=root, run_dir=tmp_path, model=model)
+    config = composed(*own, "trainer.fast_dev_run=true", "test=true", root=root, run_dir=tmp_path, model=model)
     assert train(config) is None  # a fast_dev_run measures nothing that could be monitored
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["test/loss/total"] > 0

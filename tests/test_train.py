@@ -1,5 +1,6 @@
 """The command as a user runs it: what it leaves behind, what it says, what it refuses."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -126,6 +127,22 @@ def test_one_failed_job_does_not_end_a_sweep(pair_root, tmp_path, run_environmen
     assert done.returncode == 1, done.stderr
     assert "Invalid learning rate" in done.stderr
     assert sorted(path.parent.name for path in (tmp_path / "sweep").glob("*/metrics.json")) == ["1"]
+    failed, ok = csv.DictReader((tmp_path / "sweep/sweep.csv").read_text().splitlines())
+    assert (failed["status"], ok["status"]) == ("failed", "ok")
+    assert "Invalid learning rate" in failed["error"]
+
+
+def test_the_ready_search_runs(pair_root, tmp_path, run_environment):
+    arguments = ["-m", "experiment=search", "hydra.sweeper.n_trials=2", f"hydra.sweep.dir={tmp_path}/sweep", *TINY]
+    small = [f"data.root={pair_root}", "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1"]
+    done = run(*arguments, *small, cwd=tmp_path, env=run_environment)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "sweep/sweep.csv").read_text().splitlines()))
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert all(0 <= float(row["metric"]) <= 1 for row in rows)
+    assert {"optimizer.lr", "data/augment", "model.projection.learned"} <= set(rows[0])
+    for name in ("sweep.png", "study.db", "1/checkpoints/best.ckpt"):
+        assert (tmp_path / "sweep" / name).is_file()
 
 
 @pytest.mark.parametrize("objects", [0, 1], ids=["no objects at all", "one object, in the first view only"])

@@ -1,0 +1,1 @@
+"""Sweeps: what each job leaves behind, and what is made of all of them."""
