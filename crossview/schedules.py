@@ -56,11 +56,13 @@ def one_cycle(
             "scheduler=one_cycle needs to know the length of the run: set trainer.max_epochs or trainer.max_steps, "
             "or choose scheduler=constant"
         )
+    planned = int(total_steps) + 1  # one spare step: Lightning steps the schedule after the last optimizer step too
+    if math.isclose(warmup * planned, 1.0):
+        warmup = 0.5 / planned  # a rise of one step has no length, by which torch divides: begin at the peak
     return OneCycleLR(
         optimizer,
         max_lr=[float(group["lr"]) for group in optimizer.param_groups],
-        # One spare step: Lightning steps the schedule after the last optimizer step too.
-        total_steps=int(total_steps) + 1,
+        total_steps=planned,
         pct_start=warmup,
         div_factor=1.0 / start_factor,
         final_div_factor=start_factor / end_factor,

@@ -101,3 +101,11 @@ def test_one_cycle_of_a_very_short_run(total):
 def test_one_cycle_needs_the_length_of_the_run(total):
     with pytest.raises(ConfigError, match=r"set trainer\.max_epochs or trainer\.max_steps, or choose scheduler=const"):
         one_cycle(two_groups(), total)
+
+
+@pytest.mark.parametrize("warmup", [0.1, 0.25, 0.5])
+@pytest.mark.parametrize("total", range(1, 25))
+def test_one_cycle_takes_any_number_of_steps(total, warmup):
+    found = rates(one_cycle(two_groups(PEAK), total, warmup=warmup), total)
+    assert all(0 < rate <= PEAK * 1.0001 for rate in found)
+    assert found[-1] == pytest.approx(0.02 * PEAK)
