@@ -38,12 +38,14 @@ class Layer(NamedTuple):
         ids: (K,) int64 identities, which give the colours.
         has_id: (K,) bool.
         values: (K,) numbers written at the boxes, or None.
+        classes: names of the K boxes' classes, written before the numbers; None where all are of one class.
     """
 
     boxes: NDArray[np.float32]
     ids: NDArray[np.int64]
     has_id: NDArray[np.bool_]
     values: NDArray[np.float32] | None = None
+    classes: Sequence[str] | None = None
 
 
 class ViewPicture(NamedTuple):
@@ -227,7 +229,7 @@ def _draw_layer(axes: Axes, layer: Layer, style: Style, period: float, colors: M
                 axes.text(
                     max(left + shift, 0.0) + 1,
                     bottom + 1 if style.values_below else top - 1,
-                    f"{layer.values[number]:.2f}",
+                    f"{layer.classes[number] if layer.classes else ''} {layer.values[number]:.2f}".lstrip(),
                     color=tuple((1.0 + channel) / 2 for channel in color),  # lighter: dark hues are hard to read
                     fontsize=7,
                     verticalalignment="top" if style.values_below else "bottom",

@@ -129,3 +129,13 @@ def test_matches_are_lines_between_the_views():
     texts = [text.get_text() for axes in matched.axes for text in axes.texts]
     assert "0.90" in texts
     assert "0.20 wrong" in texts
+
+
+def test_a_view_by_itself_has_the_names_of_its_classes():
+    found = layer(BOX, (90, 45, 120, 60), values=[0.9, 0.4])._replace(classes=["raccoon", "fox"])
+    photo = ViewPicture(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), "photo", np.inf, layer(BOX), found)
+    figure = draw_views([photo], "title")
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["raccoon 0.90", "fox 0.40"]
+    assert axes.get_ylim() == (HEIGHT, 0)  # all of it is shown
+    assert len(figure.legends[0].get_texts()) == 2  # nothing is placed here from elsewhere

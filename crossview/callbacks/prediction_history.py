@@ -84,12 +84,16 @@ def _describe_view(
     detections = ViewDetections(*(field[0].cpu() for field in module.detect(on_device, module(on_device))))
     here, present = _drawn(detections, min_score, most), batch.objects.present[0]
     labels = batch.objects.labels[0][present], detections.labels[here]
+    names = list(module.hparams["class_names"])
+    classes = [names[label - 1] for label in labels[1].tolist()] if len(names) > 1 else None
     return ViewPicture(
         image=batch.images[0].permute(1, 2, 0).numpy(),
         name=batch.names[0],
         period=float(batch.period[0]),
         ground_truth=_layer(batch.objects.boxes[0][present], labels[0], labels[0] > 0),
-        detections=_layer(detections.boxes[here], labels[1], labels[1] > 0, detections.scores[here]),
+        detections=_layer(detections.boxes[here], labels[1], labels[1] > 0, detections.scores[here])._replace(
+            classes=classes
+        ),
     )
 
 

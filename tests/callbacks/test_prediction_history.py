@@ -1,3 +1,5 @@
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -140,3 +142,19 @@ def test_only_the_first_process_draws(pair_root, tmp_path, monkeypatch):
     monkeypatch.setattr(type(trainer), "is_global_zero", False)
     trainer.validate(tiny_module(), datamodule=data_module(pair_root), verbose=False)
     assert files(tmp_path / "pictures") == []
+
+
+@pytest.mark.parametrize(("names", "expected"), [(["tree"], None), (["tree", "sign"], ["tree"])])
+def test_single_views_name_their_classes_where_there_are_several(names, expected, pair_root, monkeypatch):
+    overrides = ["task=single", f"data.class_names=[{','.join(names)}]"]
+    module: Any = tiny_module(*overrides)
+    dataset = data_module(pair_root, *overrides).dataset("val")
+    views = dataset.collate([dataset[0]])
+    box = torch.tensor([[[10.0, 100.0, 60.0, 200.0]]])
+    found = ViewDetections(box, torch.tensor([[0.9]]), torch.tensor([[1]]), torch.tensor([[True]]))
+    monkeypatch.setattr(module, "detect", lambda batch, output: found)
+    (picture,) = describe(module, views, 0.4, 40)
+    assert picture.placed is None
+    assert picture.name == views.names[0]
+    assert picture.detections.classes == expected
+    assert len(picture.ground_truth.boxes) == int(views.objects.present.sum())
