@@ -8,12 +8,13 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from crossview.build import build
 from crossview.detector.decode import DetectionDecoder
@@ -56,6 +57,8 @@ class DetectorModule(pl.LightningModule):
         super().__init__()
         self.random_start = True
         self.detection_metrics = DetectionAP()
+        # Lightning's own means over processes are off where the numbers of items are no multiples of each other.
+        self.loss_means = nn.ModuleDict()
 
     def build_detector(self) -> SSD:
         """The detector of the hyper-parameters; sets criterion, decoder and `random_start` too."""
@@ -100,7 +103,16 @@ class DetectorModule(pl.LightningModule):
         """All metrics of the evaluation so far, by name; starts them anew."""
         values = {f"detection/{name}": value for name, value in self.detection_metrics.compute().items()}
         self.detection_metrics.reset()
+        for name in self.loss_means:
+            values[f"loss/{name}"] = self._mean_of(name).compute()
+            self._mean_of(name).reset()
         return values
+
+    def _mean_of(self, loss: str) -> MeanMetric:
+        """What averages a loss over an evaluation."""
+        if loss not in self.loss_means:
+            self.loss_means[loss] = MeanMetric().to(self.device)
+        return cast("MeanMetric", self.loss_means[loss])
 
     def _mean_over_ranks(self, value: Tensor) -> Tensor:
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -118,17 +130,12 @@ class DetectorModule(pl.LightningModule):
         self.log("train/lr", float(self.trainer.optimizers[0].param_groups[0]["lr"]))
         return total
 
-    def _evaluate(self, batch: Any, split: str) -> Any:  # noqa: ANN401
+    def _evaluate(self, batch: Any) -> Any:  # noqa: ANN401
         output = self(batch)
         # Not reduced over the ranks: their shares may differ by a batch, and the one without would never answer.
         total, terms = self.losses(batch, output)
-        values = {"total": total, **terms}
-        self.log_dict(
-            {f"{split}/loss/{name}": value for name, value in values.items()},
-            batch_size=len(batch.names),
-            on_epoch=True,
-            sync_dist=True,
-        )
+        for name, value in {"total": total, **terms}.items():
+            self._mean_of(name).update(value, weight=len(batch.names))
         return self.evaluate_batch(batch, output)
 
     def _log_metrics(self, split: str) -> None:
@@ -137,7 +144,7 @@ class DetectorModule(pl.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         """Losses and detections of a batch."""
-        self._evaluate(batch, "val")
+        self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of the validation set."""
@@ -145,7 +152,7 @@ class DetectorModule(pl.LightningModule):
 
     def test_step(self, batch: Any, batch_idx: int) -> Any:  # noqa: ANN401
         """Losses and detections of a batch; hands the detections on to callbacks."""
-        return self._evaluate(batch, "test")
+        return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         """Logs the metrics of the test set."""
