@@ -67,7 +67,11 @@ def test_weight_decay_is_on_weights_of_convolutions_and_linear_layers_only(pairs
     spared = {name for name, decay in found if decay == 0.0}
     assert decayed == {f"{name}.weight" for name in layers}
     assert decayed | spared == set(names.values())
-    assert {name.rpartition(".")[2] for name in spared} == {"bias", "scale"}  # scale: of the L2 normalisation
+    assert {name.rpartition(".")[2] for name in spared} == {
+        "bias",
+        "scale",
+        "log_scale",
+    }  # of the L2 normalisation and of embeddings
 
 
 def test_shipped_weight_decay_is_that_of_the_paper():

@@ -31,7 +31,15 @@ def test_a_second_interrupt_does_not_wait(monkeypatch, capsys):
             watch.undefer()
 
 
-def test_outside_signals_are_as_before():
+@pytest.fixture
+def interruptible():
+    """Python's own answer to SIGINT, which a shell takes from what it starts in the background."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+def test_outside_signals_are_as_before(interruptible):
     watch = Watch()
     with watch.watching():
         pass
