@@ -91,7 +91,8 @@ def test_dual_to_one_view(checkpoint, caplog):
     detector = tiny_module("data.class_names=[tree,sign]").net.detector
     report = load_network_weights(SingleNetwork(detector), checkpoint, ClassChoice(["tree", "sign"]))
     assert equal(detector, source.net.detector)
-    parts = [f"net.projection.{name}" for name in source.net.projection.state_dict()]
+    beside = {"projection": source.net.projection, "appearance": source.net.appearance}
+    parts = [f"net.{part}.{name}" for part, module in beside.items() for name in module.state_dict()]
     assert report.detectors[0].unused == tuple(parts)
     assert report.copied_parts == report.untouched_parts == ()
     assert load_detector_weights(detector, checkpoint, ["tree", "sign"]).unused == tuple(parts)

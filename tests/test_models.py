@@ -49,7 +49,7 @@ def test_a_step_trains_every_part(model, task, pair_root):
     assert detector.anchors.shape == (ANCHORS[model], 4)
     module.train()
     total, terms = module.losses(batch, module(batch))
-    assert len(terms) == (4 if task == "dual" else 1)
+    assert len(terms) == (5 if task == "dual" else 1)
     assert bool(total.isfinite())
     total.backward()
     silent = [name for name, parameter in detector.named_parameters() if parameter.grad is None]

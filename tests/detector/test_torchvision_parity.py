@@ -135,7 +135,7 @@ def test_the_loss_of_one_image_is_the_same(count):
     positive = matches.labels > 0
     matched = to_centers(boxes[0, matches.objects[positive]])
     targets = encode(matched, anchors[positive[0]], VARIANCES)
-    logits, offsets = pair().output
+    logits, offsets, *_ = pair().output
     ours = ssd_loss(logits, offsets, matches.labels, targets, negatives_per_positive=3, min_negatives=0)
     assert int(positive.sum()) >= 2 * count
 
