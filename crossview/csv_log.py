@@ -79,4 +79,4 @@ def _write(path: Path, fieldnames: list[str], rows: list[dict[str, str]]) -> Non
     writer = csv.DictWriter(text, fieldnames, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    write_whole(path, text.getvalue())

@@ -1,25 +1,31 @@
 """Files that are whole at every moment, whatever ends the program."""
 
 import os
+import uuid
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes | memoryview) -> None:
+def write_whole(path: Path, content: str | bytes | memoryview, shared: bool = False) -> None:
     """Writes a file aside, makes sure it is on the disk, and only then puts it in the place of an earlier one.
+
+    Args:
+        path: of the file.
+        content: of the file; text is written as UTF-8.
+        shared: several processes may write it at once, so each needs a name of its own for what it writes aside;
+            otherwise what a killed process has left is written over.
 
     Raises:
         OSError: it cannot be written; the earlier file is as it was.
     """
-    scratch = path.with_name(f"{path.name}.part")
+    scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part" if shared else f"{path.name}.part")
     try:
         with scratch.open("wb") as file:
-            file.write(content)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
-    except OSError:
+    finally:
         scratch.unlink(missing_ok=True)
-        raise
     _sync_folder(path.parent)
 
 

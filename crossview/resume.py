@@ -82,7 +82,7 @@ def resumed(config: DictConfig, overrides: Sequence[str] | None = None) -> DictC
     for name in changes:
         OmegaConf.update(saved, name, OmegaConf.select(config, name))
     if changes and _is_first_process():
-        write_whole(run_dir / ".hydra" / "config.yaml", OmegaConf.to_yaml(saved).encode())
+        write_whole(run_dir / ".hydra" / "config.yaml", OmegaConf.to_yaml(saved))
     # What the run started from has done its work, and may be gone.
     saved.resume, saved.run_dir, saved.ckpt, saved.init.weights = str(run_dir), str(run_dir), None, None
     if "weights" in saved.model.backbone:

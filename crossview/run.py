@@ -18,6 +18,7 @@ from crossview.checkpoints import load_weights
 from crossview.console import quiet_libraries
 from crossview.evaluation import steps as evaluation
 from crossview.evaluation.collect import CollectScenes
+from crossview.files import write_whole
 from crossview.initial_weights import initialise
 from crossview.resume import last_checkpoint, resumable, resumed
 from crossview.signals import watch
@@ -130,6 +131,4 @@ def _best_score(trainer: pl.Trainer) -> float | None:
 def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
     """Writes a flat JSON file of metrics, whole or not at all; a metric that does not exist is null."""
     plain: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
-    scratch = path.with_suffix(".json.part")
-    scratch.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    write_whole(path, json.dumps(plain, indent=2) + "\n")

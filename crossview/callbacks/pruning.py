@@ -12,7 +12,8 @@ from statistics import median
 
 import pytorch_lightning as pl
 
-from crossview.sweeps.jobs import Pruned, read_job, read_jobs, write_whole
+from crossview.files import write_whole
+from crossview.sweeps.jobs import Pruned, read_job, read_jobs
 
 HISTORY_FILE = "validations.json"
 
@@ -63,7 +64,7 @@ class MedianPruning(pl.Callback):
         if job is None:
             return
         self._best.append(self._better(self._best[-1:], trainer.callback_metrics.get(self.monitor)))
-        write_whole(self.run_dir / HISTORY_FILE, json.dumps(self._best) + "\n")
+        write_whole(self.run_dir / HISTORY_FILE, json.dumps(self._best) + "\n", shared=True)
         count, best = len(self._best), self._best[-1]
         others = [Path(other.run_dir) for other in read_jobs(Path(job.sweep_dir)) if other.number != job.number]
         rivals = [value for folder in others if (value := _best_after(folder, count)) is not None]

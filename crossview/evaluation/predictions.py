@@ -24,6 +24,7 @@ from crossview.build import ConfigError
 from crossview.evaluation.findings import FINDINGS, finding_columns
 from crossview.evaluation.records import Boxes, Scene, Truth, ViewRecord
 from crossview.evaluation.scoring import SceneOutcome
+from crossview.files import write_whole
 from crossview.geometry.camera import Camera
 from crossview.geometry.frames import to_latlng
 
@@ -98,9 +99,9 @@ def write_predictions(
             blocks.append(_block(len(view.detections.labels), {"kind": DETECTION, **shared, **rows}))
     table = pa.concat_tables(blocks) if blocks else SCHEMA.empty_table()
     metadata = {METADATA_KEY: json.dumps({"version": VERSION, **settings}).encode()}
-    scratch = path.with_suffix(".part")
-    pq.write_table(table.replace_schema_metadata(metadata), scratch, compression="zstd")
-    scratch.replace(path)
+    content = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(metadata), content, compression="zstd")
+    write_whole(path, memoryview(content.getvalue()))
 
 
 def _block(count: int, columns: Mapping[str, Any]) -> pa.Table:

@@ -16,6 +16,7 @@ from crossview.evaluation.curves import (
 )
 from crossview.evaluation.gallery import GalleryPicture, gallery
 from crossview.evaluation.scoring import ELLIPSE, MILLISECONDS, BaselineOutcome, Outcome
+from crossview.files import write_whole
 
 COLUMNS = {  # of the table of baselines: metric, heading, digits
     "cross/ap50": ("cross AP50", 3),
@@ -101,9 +102,7 @@ def write_report(path: Path, outcome: Outcome, settings: Mapping[str, Any], thre
         curves="\n".join(f"<div>{curve}</div>" for curve in _curves(outcome)),
         gallery=_gallery(pictures),
     )
-    scratch = path.with_suffix(".html.part")
-    scratch.write_text(page, encoding="utf-8")
-    scratch.replace(path)
+    write_whole(path, page)
 
 
 def _number(value: float, digits: int) -> str:

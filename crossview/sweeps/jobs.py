@@ -5,13 +5,13 @@ The jobs may run in processes or on machines of their own, so that the files are
 
 import csv
 import json
-import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from io import StringIO
 from pathlib import Path
+
+from crossview.files import write_whole
 
 JOB_FILE, TABLE_FILE = "job.json", "sweep.csv"
 
@@ -63,19 +63,9 @@ def split_overrides(overrides: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all, also where several processes write it at once."""
-    scratch = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex}.part")
-    try:
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
 def write_job(job: Job) -> None:
     """Leaves a job in its run folder."""
-    write_whole(Path(job.run_dir) / JOB_FILE, json.dumps(asdict(job), indent=2) + "\n")
+    write_whole(Path(job.run_dir) / JOB_FILE, json.dumps(asdict(job), indent=2) + "\n", shared=True)
 
 
 def read_job(run_dir: Path) -> Job | None:
@@ -116,7 +106,7 @@ def write_table(sweep_dir: Path, jobs: Sequence[Job]) -> None:
         metric = "" if job.metric is None else repr(job.metric)
         first_line = (job.error or "").strip().partition("\n")[0]
         table.writerow([job.number, *settings, job.status.value, metric, seconds, folder, first_line])
-    write_whole(sweep_dir / TABLE_FILE, text.getvalue())
+    write_whole(sweep_dir / TABLE_FILE, text.getvalue(), shared=True)
 
 
 class Pruned(Exception):  # noqa: N818  # the job did not go wrong

@@ -1,6 +1,7 @@
 """What is read from the folders of a sweep, and the table made of it."""
 
 import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_a_table_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeyp
     def full(*arguments, **settings):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         write_table(tmp_path, [])
     assert (tmp_path / "sweep.csv").read_text() == before
