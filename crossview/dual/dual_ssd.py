@@ -92,12 +92,22 @@ class DualSSD(nn.Module):
             logits, offsets = detected.logits.float(), detected.offsets.float()
             boxes = decode_boxes(offsets, self.anchors, self.detector.variances)
             score = 1.0 - logits.softmax(dim=-1)[..., 0]
-            first, second = cameras.view(0), cameras.view(1)
-            placements = (
-                self.projection(first, second, boxes[:, 0], score[:, 0]),
-                self.projection(second, first, boxes[:, 1], score[:, 1]),
-            )
+            placements = self.place(boxes, score, cameras)
         return DualOutput(logits, offsets, boxes, placements, detected.maps)
+
+    def place(self, boxes: Tensor, score: Tensor, cameras: Camera) -> tuple[Placement, Placement]:
+        """The boxes of view 1 in view 2, and those of view 2 in view 1.
+
+        Args:
+            boxes: (B, 2, K, 4) ``xyxy`` pixels of the views.
+            score: (B, 2, K) probability that a box holds an object.
+            cameras: (B, 2).
+        """
+        first, second = cameras.view(0), cameras.view(1)
+        return (
+            self.projection(first, second, boxes[:, 0], score[:, 0]),
+            self.projection(second, first, boxes[:, 1], score[:, 1]),
+        )
 
     def embed(self, output: DualOutput, boxes: Tensor, cameras: Camera) -> Tensor:
         """Embeddings (B, 2, K, E) of boxes (B, 2, K, 4) ``xyxy`` pixels of the views.

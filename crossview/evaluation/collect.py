@@ -156,10 +156,7 @@ def _annotated(objects: Objects) -> ViewDetections:
 
 def _place(module: CrossViewModule, cameras: Camera, annotated: ViewDetections) -> PlacedDetections:
     """Where the network places boxes (B, 2, G) in the other view."""
-    directions = [
-        module.net.projection(cameras.view(i), cameras.view(1 - i), annotated.boxes[:, i], annotated.scores[:, i])
-        for i in range(2)
-    ]
+    directions = module.net.place(annotated.boxes, annotated.scores, cameras)
     boxes, geometry, valid, logits = (torch.stack(parts, dim=1) for parts in zip(*directions, strict=True))
     valid = valid & annotated.present
     return PlacedDetections(boxes, valid, geometry, valid, logits.sigmoid())
