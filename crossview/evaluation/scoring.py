@@ -110,8 +110,20 @@ class Outcome(NamedTuple):
     baselines: list[BaselineOutcome]
 
 
-def score(scenes: Sequence[Scene], matcher: PairMatcher, settings: MatchSettings) -> Outcome:
-    """All metrics of scenes, which are either pairs or views by themselves."""
+def score(
+    scenes: Sequence[Scene],
+    matcher: PairMatcher,
+    settings: MatchSettings,
+    baselines: Sequence[Baseline] = BASELINES,
+) -> Outcome:
+    """All metrics of scenes.
+
+    Args:
+        scenes: either pairs or views by themselves.
+        matcher: of the detections of pairs.
+        settings: of the detections that are matched.
+        baselines: the rows to fill; the metrics are those of the last one.
+    """
     metrics, detection = _detection_metrics(scenes)
     metrics["detection/coco_map"] = coco_map(scenes)
     pairs = [scene for scene in scenes if len(scene.views) == 2]
@@ -124,7 +136,7 @@ def score(scenes: Sequence[Scene], matcher: PairMatcher, settings: MatchSettings
     embedded = all(view.detections.embeddings is not None for scene in pairs for view in scene.views)
     outcomes = [
         score_baseline(pairs, baseline, matcher, settings)
-        for baseline in BASELINES
+        for baseline in baselines
         if embedded or not baseline.needs_embeddings
     ]
     best = outcomes[-1].metrics
