@@ -10,7 +10,7 @@ from crossview.data.voc_photos import VocPhotoReader
 from tests.data.make_photos import write_folder, write_photo, write_xml, write_year
 from tests.data.make_voc import Item
 
-RACCOON = Path("/work/shared/data/raccoon")
+RACCOON = Path(__file__).resolve().parents[3] / "shared" / "data" / "raccoon"  # real photos, beside the checkout
 YEARS = {
     "VOC2007": {"trainval": ["000001", "000002"], "test": ["000003"]},
     "VOC2012": {"trainval": ["2008_000001", "000001"]},
