@@ -141,7 +141,7 @@ def _by_network(evidence: Evidence, view: int) -> Boxes:
 def _by_match(evidence: Evidence, view: int) -> Boxes:
     """At the box that it was matched with; nowhere without a match."""
     boxes, other = (evidence.scene.views[number].detections for number in (view, 1 - view))
-    own, its = _indices(evidence.found, view)
+    own, its = indices(evidence.found, view)
     placed, valid = np.zeros_like(boxes.boxes), np.zeros(len(boxes.labels), bool)
     placed[own], valid[own] = other.boxes[its], True
     return boxes._replace(placed=placed, placed_valid=valid)
@@ -156,7 +156,7 @@ def _by_everything(evidence: Evidence, view: int) -> Boxes:
     geometry, valid = projected.numpy(), seen.numpy()
     placed = _corrected_alike(geometry, boxes.geometry.astype(np.float64), boxes.placed.astype(np.float64))
     placed = np.where((boxes.placed_valid & valid)[:, None], placed, geometry)
-    own, _ = _indices(found, view)
+    own, _ = indices(found, view)
     used = evidence.location.valid & evidence.trusted
     own, position = own[used], evidence.location.east_north[used]
     at_position, exists = place_at(source, target, boxes.boxes[own], position)
@@ -212,7 +212,7 @@ def match_scene(scene: Scene, baseline: Baseline, matcher: PairMatcher, settings
     placed = [baseline.place(evidence, view) for view in range(2)]
     if baseline.by_match:
         placed = [
-            boxes._replace(covisibility=presence(boxes.covisibility, _indices(found, view)[0], found.scores, settings))
+            boxes._replace(covisibility=presence(boxes.covisibility, indices(found, view)[0], found.scores, settings))
             for view, boxes in enumerate(placed)
         ]
     singles = [
@@ -268,7 +268,7 @@ def pair_view(view: ViewRecord, rows: Sequence[int] | Rows) -> PairView:
     )
 
 
-def _indices(found: PairMatches, view: int) -> tuple[Rows, Rows]:
+def indices(found: PairMatches | Matched, view: int) -> tuple[Rows, Rows]:
     """The matches' detections in a view and in the other."""
     return (found.index_1, found.index_2) if view == 0 else (found.index_2, found.index_1)
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from crossview.evaluation.baselines import indices
 from crossview.evaluation.scoring import ELLIPSE, SceneOutcome
-from crossview.geometry.frames import to_latlng
-from crossview.geometry.location import error_ellipse
+from crossview.geometry.location import Location, error_ellipse
 
 FINDINGS = (
     pa.field("match", pa.int32()),
@@ -29,20 +29,19 @@ def finding_columns(outcome: SceneOutcome, view: int) -> dict[str, Any]:
     """The columns of the detections of a view (0 or 1)."""
     matched = outcome.matched
     boxes, single = matched.detections[view], matched.single[view]
-    own, its = (matched.index_1, matched.index_2) if view == 0 else (matched.index_2, matched.index_1)
+    own, its = indices(matched, view)
     count = len(boxes.labels)
     match, scores = np.full(count, -1), np.full(count, np.nan)
     match[own], scores[own] = its, matched.scores
-    position, covariance, valid = single.east_north.copy(), single.covariance.copy(), single.valid.copy()
-    known = matched.location.valid
-    position[own[known]] = matched.location.east_north[known]
-    covariance[own[known]] = matched.location.covariance[known]
-    valid[own[known]] = True
-    ellipse = error_ellipse(covariance, ELLIPSE)
-    degrees = to_latlng(position, outcome.scene.origin)
+    # By both views where they match, else by this one alone.
+    location, known = Location._make(field.copy() for field in single), matched.location.valid
+    for whole, part in zip(location, matched.location, strict=True):
+        whole[own[known]] = part[known]
+    ellipse = error_ellipse(location.covariance, ELLIPSE)
+    degrees = location.latlng(outcome.scene.origin)
     numbers = {
-        "found_east": position[:, 0],
-        "found_north": position[:, 1],
+        "found_east": location.east_north[:, 0],
+        "found_north": location.east_north[:, 1],
         "found_lat": degrees[:, 0],
         "found_lng": degrees[:, 1],
         "ellipse_major_m": ellipse.semi_major,
@@ -58,5 +57,5 @@ def finding_columns(outcome: SceneOutcome, view: int) -> dict[str, Any]:
         **corners,
         "final_valid": boxes.placed_valid,
         "presence": boxes.covisibility,
-        **{name: np.where(valid, values, np.nan) for name, values in numbers.items()},
+        **{name: np.where(location.valid, values, np.nan) for name, values in numbers.items()},
     }

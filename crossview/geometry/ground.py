@@ -119,7 +119,12 @@ class GroundPoints(NamedTuple):
 
     def pose_jacobian(self) -> Array:
         """Derivatives (N, 2, 3) of the points with regard to a correction of the pose."""
-        return pose_jacobian(self.points, self.camera)
+        east, north = (self.points - self.camera).T
+        jacobian = np.zeros((len(self.points), 2, 3))
+        jacobian[:, 0, 0] = jacobian[:, 1, 1] = 1.0
+        # Clockwise: what lies north of the camera moves east.
+        jacobian[:, 0, 2], jacobian[:, 1, 2] = north, -east
+        return jacobian
 
 
 def polar_covariance(bearing: Array, along: Array, across: Array) -> Array:
@@ -128,16 +133,6 @@ def polar_covariance(bearing: Array, along: Array, across: Array) -> Array:
     a, b = along * along, across * across
     east, north, mixed = a * sin * sin + b * cos * cos, a * cos * cos + b * sin * sin, (a - b) * sin * cos
     return np.stack((east, mixed, mixed, north), axis=-1).reshape(-1, 2, 2)
-
-
-def pose_jacobian(points: Array, camera: Array) -> Array:
-    """Derivatives (N, 2, 3) of points (N, 2) with regard to a correction of the camera (2,) that they move with."""
-    east, north = (points - camera).T
-    jacobian = np.zeros((len(points), 2, 3))
-    jacobian[:, 0, 0] = jacobian[:, 1, 1] = 1.0
-    # Clockwise: what lies north of the camera moves east.
-    jacobian[:, 0, 2], jacobian[:, 1, 2] = north, -east
-    return jacobian
 
 
 def metres_per_pixel(camera: Camera, distance: Array) -> tuple[Array, Array]:
