@@ -14,6 +14,7 @@ from torch import Tensor
 from crossview.geometry.boxes import pairwise_iou, to_corners
 
 NEUTRAL = -1
+BLOCK = 128  # anchors
 
 
 class AnchorMatches(NamedTuple):
@@ -46,7 +47,7 @@ def match_bipartite(overlap: Tensor) -> Tensor:
         return chosen
     numbers = torch.arange(objects, device=overlap.device)
     free = torch.ones(batch, anchors, dtype=torch.bool, device=overlap.device)
-    best, column = overlap.max(dim=2)
+    best, column = _first_largest(overlap)
     waiting = best > 0
     while bool(waiting.any()):
         # [b, i, j]: how much object i of image b overlaps the anchor that object j likes best.
@@ -59,6 +60,23 @@ def match_bipartite(overlap: Tensor) -> Tensor:
         best[image, number], column[image, number] = overlap[image, number].mul_(free[image]).max(dim=1)
         waiting &= best > 0
     return chosen
+
+
+def _first_largest(overlap: Tensor) -> tuple[Tensor, Tensor]:
+    """``overlap.max(dim=-1)`` of (..., N), the lowest anchor of equals.
+
+    On a processor PyTorch looks for a number and its place one by one, for the number alone many at once. So the
+    largest of each block comes first, then the place in the best block.
+    """
+    size = min(BLOCK, overlap.shape[-1])
+    blocks = overlap.unfold(-1, size, size).amax(dim=-1)
+    rest = overlap[..., blocks.shape[-1] * size :]
+    if rest.shape[-1]:
+        blocks = torch.cat((blocks, rest.amax(dim=-1, keepdim=True)), dim=-1)
+    best, block = blocks.max(dim=-1)
+    columns = block.unsqueeze(-1) * size + torch.arange(size, device=overlap.device)
+    columns = columns.clamp(max=overlap.shape[-1] - 1)
+    return best, columns.gather(-1, overlap.gather(-1, columns).argmax(dim=-1, keepdim=True)).squeeze(-1)
 
 
 def assign(overlap: Tensor, positive_iou: float) -> tuple[Tensor, Tensor]:

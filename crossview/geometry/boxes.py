@@ -67,7 +67,7 @@ def wrap_difference(difference: Tensor, period: Tensor | float | None) -> Tensor
 
 
 def _overlap(low_1: Tensor, high_1: Tensor, low_2: Tensor, high_2: Tensor) -> Tensor:
-    return (torch.minimum(high_1, high_2) - torch.maximum(low_1, low_2)).clamp(min=0)
+    return torch.minimum(high_1, high_2).sub_(torch.maximum(low_1, low_2)).clamp_(min=0)
 
 
 def _overlap_around(low_1: Tensor, high_1: Tensor, low_2: Tensor, high_2: Tensor, period: Tensor | float) -> Tensor:
@@ -90,10 +90,11 @@ def iou(boxes_1: Tensor, boxes_2: Tensor, period: Tensor | float | None = None) 
     x1, y1, x2, y2 = _columns(boxes_1)
     u1, v1, u2, v2 = _columns(boxes_2)
     across = _overlap(x1, x2, u1, u2) if period is None else _overlap_around(x1, x2, u1, u2, period)
-    shared = across * _overlap(y1, y2, v1, v2)
-    union = _rectangle(x1, y1, x2, y2) + _rectangle(u1, v1, u2, v2) - shared
+    # In place where no one else holds the result: for all anchors, fresh memory costs more than the arithmetic.
+    shared = across.mul_(_overlap(y1, y2, v1, v2))
+    union = (_rectangle(x1, y1, x2, y2) + _rectangle(u1, v1, u2, v2)).sub_(shared)
     # The floor's square, by which the gradient is divided, is still a normal number.
-    return shared / union.clamp(min=torch.finfo(union.dtype).tiny ** 0.5)
+    return shared.div_(union.clamp_(min=torch.finfo(union.dtype).tiny ** 0.5))
 
 
 def pairwise_iou(boxes_1: Tensor, boxes_2: Tensor, period: Tensor | float | None = None) -> Tensor:
