@@ -11,15 +11,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from crossview.build import build
 from crossview.detector.decode import DetectionDecoder
-from crossview.detector.loss import Reduce
 from crossview.detector.memory_format import fast_memory_format
+from crossview.detector.ranks import ALONE, Ranks, current_ranks
 from crossview.detector.ssd import SSD
 from crossview.metrics.average_precision import DetectionAP
 
@@ -86,13 +85,13 @@ class DetectorModule(pl.LightningModule):
         """The detectors of the network: one for all views, or one each."""
 
     @abstractmethod
-    def losses(self, batch: Any, output: Any, reduce: Reduce | None = None) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ANN401
+    def losses(self, batch: Any, output: Any, ranks: Ranks = ALONE) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ANN401
         """The weighted total and the terms by name.
 
         Args:
             batch: what the data module hands over.
             output: of `forward` for it.
-            reduce: mean over the ranks; only for steps that all ranks take together.
+            ranks: that share the batch; others than this one only for steps that all of them take together.
         """
 
     @abstractmethod
@@ -114,16 +113,9 @@ class DetectorModule(pl.LightningModule):
             self.loss_means[loss] = MeanMetric().to(self.device)
         return cast("MeanMetric", self.loss_means[loss])
 
-    def _mean_over_ranks(self, value: Tensor) -> Tensor:
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return value
-        value = value.clone()
-        torch.distributed.all_reduce(value)
-        return value / torch.distributed.get_world_size()
-
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
         """The total loss of a batch."""
-        total, terms = self.losses(batch, self(batch), self._mean_over_ranks)
+        total, terms = self.losses(batch, self(batch), current_ranks())
         size = len(batch.names)
         self.log("train/loss/total", total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"train/loss/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
@@ -132,7 +124,7 @@ class DetectorModule(pl.LightningModule):
 
     def _evaluate(self, batch: Any) -> Any:  # noqa: ANN401
         output = self(batch)
-        # Not reduced over the ranks: their shares may differ by a batch, and the one without would never answer.
+        # Not over all ranks: their shares may differ by a batch, and the one without would never answer.
         total, terms = self.losses(batch, output)
         for name, value in {"total": total, **terms}.items():
             self._mean_of(name).update(value, weight=len(batch.names))

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, ListConfig
 from crossview.build import ConfigError
 from crossview.detector.detections import ViewDetections
 from crossview.detector.preprocessing import Preprocessing
+from crossview.detector.ranks import Ranks
 from crossview.detector.vgg import VGG16
 from crossview.dual.placed import PlacedDetections
 from crossview.module import CrossViewModule
@@ -269,10 +270,11 @@ def test_losses_of_batches_are_averaged_by_their_numbers_of_pairs(pairs):
 def test_an_evaluation_never_waits_for_other_processes(pairs, monkeypatch):
     module = tiny_module()
 
-    def wait(value):
-        raise AssertionError("the other process may have no batch left")
+    class Asking(Ranks):
+        def gather(self, values):
+            raise AssertionError("the other process may have no batch left")
 
-    monkeypatch.setattr(module, "_mean_over_ranks", wait)
+    monkeypatch.setattr("crossview.base_module.current_ranks", Asking)
     validated(module, pairs)
     with pytest.raises(AssertionError):  # a training step does
         quiet_trainer().fit(module, loader(pairs))
