@@ -48,11 +48,17 @@ class Watch:
             for number, handler in earlier.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    def defer(self) -> None:
-        """From now on someone asks `requested`; also takes the signals back from libraries that took them since."""
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == self._handle:
+    def retake(self) -> bool:
+        """Takes the signals back from libraries that took them since; says whether they are watched at all."""
+        watched = signal.getsignal(signal.SIGINT) == self._handle
+        if watched and threading.current_thread() is threading.main_thread():
             self._install()
-            self._deferred = True
+            return True
+        return False
+
+    def defer(self) -> None:
+        """From now on someone asks `requested`."""
+        self._deferred = self.retake()
 
     def undefer(self) -> None:
         """From now on nobody asks any more.

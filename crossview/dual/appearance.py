@@ -71,7 +71,7 @@ class AppearanceHead(nn.Module):
             self._cut(reduction(features), boxes, image_size, period)
             for reduction, features in zip(self.reductions, maps, strict=True)
         ]
-        flat = torch.cat(pieces, dim=1).flatten(1).float()
+        flat = torch.cat(pieces, dim=1).flatten(1)
         vectors = self.output(functional.relu(self.hidden(flat)))
         return torch.unflatten(functional.normalize(vectors, dim=-1), 0, boxes.shape[:2])
 

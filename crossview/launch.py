@@ -1,0 +1,57 @@
+"""Processes of one run that were started for it, by Lightning or by torchrun: they share one run folder.
+
+Imports nothing heavy: Hydra asks it before a job starts. The names of the environment's variables are torchrun's, of
+which Lightning sets ``LOCAL_RANK`` for the processes that it starts.
+"""
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+
+def rank() -> int:
+    """The number of this process in its run, 0 for the first or only one."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+
+
+def by_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def agreed(value: str) -> str:
+    """What the first process of the run says in place of ``value``, such as a folder named by the time.
+
+    Lightning hands it to the processes that it starts. Those of torchrun start at once, and meet here.
+    """
+    return _from_first(value) if by_torchrun() and int(os.environ["WORLD_SIZE"]) > 1 else value
+
+
+@cache
+def _store() -> "Store":
+    """What the processes of torchrun meet at; kept, as the first process may be its host."""
+    from torch.distributed.rendezvous import rendezvous
+
+    store: Store = next(iter(rendezvous("env://")))[0]
+    return store
+
+
+def _from_first(value: str) -> str:
+    store = _store()
+    key = f"crossview/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if rank() == 0:
+        store.set(key, value)
+    return str(store.get(key), "utf-8")
+
+
+def log_name(name: str) -> str:
+    """The name of this process's log file, given that of the job."""
+    return name if rank() == 0 else f"{name.partition('_ddp_process_')[0]}_rank_{rank()}"
+
+
+def console_level() -> str:
+    """From which level on messages go to the console: one process tells it all."""
+    return "INFO" if rank() == 0 else "WARNING"
