@@ -6,10 +6,7 @@ which Lightning sets ``LOCAL_RANK`` for the processes that it starts.
 
 import os
 from functools import cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch.distributed import Store
+from typing import Any
 
 
 def rank() -> int:
@@ -31,12 +28,11 @@ def agreed(value: str) -> str:
 
 
 @cache
-def _store() -> "Store":
+def _store() -> Any:  # noqa: ANN401  # torch does not export its type
     """What the processes of torchrun meet at; kept, as the first process may be its host."""
     from torch.distributed.rendezvous import rendezvous
 
-    store: Store = next(iter(rendezvous("env://")))[0]
-    return store
+    return next(iter(rendezvous("env://")))[0]
 
 
 def _from_first(value: str) -> str:

@@ -13,6 +13,17 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+HELPER_GRACE_S = 20
+
+
+def outlive_signals() -> None:
+    """Lets a process that serves another one, such as a loader's, live until that one has saved.
+
+    Terminals, torchrun and SLURM signal all processes at once. SIGTERM may also come from the one that is served, which
+    waits for the end; so it is obeyed later, and not ignored.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(HELPER_GRACE_S))
 
 
 class Stopped(SystemExit):

@@ -28,7 +28,8 @@ class ThreadRanks(Ranks):
 
 def side_by_side(count, work):
     """What ``work`` returns in each of so many ranks; it is called with the rank."""
-    barrier, table = threading.Barrier(count), tuple([] for _ in range(count))
+    barrier = threading.Barrier(count)
+    table: tuple[list[torch.Tensor], ...] = tuple([] for _ in range(count))
     with ThreadPoolExecutor(count) as pool:
         running = [pool.submit(work, ThreadRanks(rank, count, barrier, table)) for rank in range(count)]
         return [each.result() for each in running]

@@ -105,6 +105,31 @@ def test_steps_are_counted_in_epochs(pairs, monkeypatch):
     assert rates == pytest.approx([1e-3, 1e-4, 1e-4, 1e-5])
 
 
+def step_of(batches, **settings):
+    """What one optimizer step with learning rate 1 changes, as one vector."""
+    plain = ["optimizer=sgd", "optimizer.lr=1", "scheduler=constant", "model.weight_decay=0"]
+    module = tiny_module(*plain, "model.projection_lr_factor=1", "model.loss.box_jitter=0")
+    before = [weight.detach().clone() for weight in module.parameters()]
+    trainer = quiet_trainer(**settings)
+    trainer.fit(module, loader(*batches))
+    assert trainer.global_step == 1
+    changes = [weight.detach() - start for weight, start in zip(module.parameters(), before, strict=True)]
+    return torch.cat([change.flatten() for change in changes])
+
+
+def test_accumulated_batches_make_one_step_of_their_mean(pairs):
+    one, other = select(pairs, 0), select(pairs, 1, 2)
+    mean = (step_of([one]) + step_of([other])) / 2
+    together = step_of([one, other], accumulate_grad_batches=2)
+    assert float((together - mean).norm()) < 1e-4 * float(mean.norm())
+
+
+def test_long_gradients_are_clipped(pairs):
+    assert float(step_of([pairs]).norm()) > 1
+    assert float(step_of([pairs], gradient_clip_val=0.5).norm()) == pytest.approx(0.5, rel=1e-4)
+    assert tiny_config().trainer.gradient_clip_val == 10
+
+
 # --- checkpoints ---
 
 

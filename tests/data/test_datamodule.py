@@ -1,6 +1,10 @@
 """The data module: files to batches, as the trainer uses it."""
 
 import logging
+import multiprocessing
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from torch import nn
 from torch.utils.data import DistributedSampler
 
 import crossview
+from crossview import signals
 from crossview.data import datamodule as module
 from crossview.data.augment import Augmentation, Crop, Expand, Interpolation, Mirror, Photometric, Roll
 from crossview.data.batch import PairBatch
@@ -135,6 +140,37 @@ def fit(root, epochs, folder, resume=None, **settings):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+def test_workers_outlive_a_signal_to_all_processes(root):
+    data = make(root, num_workers=1, batch_size=1, persistent_workers=False)
+    batches = iter(data.val_dataloader())
+    (worker,) = multiprocessing.active_children()
+    next(batches)  # it is at work
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        os.kill(worker.pid, number)
+    assert len(list(batches)) == 2
+    worker.join(signals.HELPER_GRACE_S / 2)
+    assert worker.exitcode == 0  # as its work is done
+
+
+def test_a_worker_that_shall_end_does_so_after_a_while(monkeypatch):
+    monkeypatch.setattr(signals, "HELPER_GRACE_S", 1)
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    worker = context.Process(target=_serve, args=(ready,))
+    worker.start()
+    assert ready.wait(60)
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == -signal.SIGALRM
+
+
+def _serve(ready):
+    signals.outlive_signals()
+    ready.set()
+    while True:
+        time.sleep(0.05)
+
+
 def test_a_resumed_training_continues_with_the_draws_of_its_epoch(root, tmp_path):
     through = fit(root, 3, tmp_path)
     assert len({seen[2] for seen in through}) == len(through) == 9, "no batch comes twice"
