@@ -13,17 +13,24 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-HELPER_GRACE_S = 20
 
 
 def outlive_signals() -> None:
     """Lets a process that serves another one, such as a loader's, live until that one has saved.
 
-    Terminals, torchrun and SLURM signal all processes at once. SIGTERM may also come from the one that is served, which
-    waits for the end; so it is obeyed later, and not ignored.
+    Terminals, torchrun and SLURM signal all processes at once. SIGTERM of the one that is served ends this one, as
+    before. Only Linux says who sent a signal; elsewhere only SIGINT is left to the one that is served.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(HELPER_GRACE_S))
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_wait_for_parent, name="signals", daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class Stopped(SystemExit):

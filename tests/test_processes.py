@@ -36,7 +36,7 @@ def exits(monkeypatch):
 
 def trainer_of(*commands):
     """A trainer whose launcher has started these."""
-    started = [subprocess.Popen(["sh", "-c", command]) for command in commands]
+    started = [subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE) for command in commands]
     return SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=started.copy()))), started
 
 
@@ -62,7 +62,8 @@ def test_processes_that_end_by_themselves_are_left_alone(exits, monkeypatch):
 
 
 def test_none_outlives_an_error(exits):
-    trainer, started = trainer_of("sleep 60", "trap '' TERM; while true; do sleep 0.05; done")
+    trainer, started = trainer_of("sleep 60", "trap '' TERM; echo; while true; do sleep 0.05; done")
+    started[1].stdout.readline()  # the trap is set
     with pytest.raises(KeyError), Processes().ending_together(trainer):  # before they were taken over
         raise KeyError
     assert [process.wait(20) for process in started] == [-signal.SIGTERM, -signal.SIGKILL]
