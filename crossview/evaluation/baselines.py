@@ -201,9 +201,10 @@ def match_scene(scene: Scene, baseline: Baseline, matcher: PairMatcher, settings
     start = time.perf_counter()
     found = own(*views)
     seconds = time.perf_counter() - start
+    ground = [points.as_normal(own.freedom) for points in found.ground]
     location = locate_pairs(
-        found.ground[0].take(found.index_1),
-        found.ground[1].take(found.index_2),
+        ground[0].take(found.index_1),
+        ground[1].take(found.index_2),
         found.pose.covariance,
         own.hidden_foot_probability,
     )
@@ -217,7 +218,7 @@ def match_scene(scene: Scene, baseline: Baseline, matcher: PairMatcher, settings
         ]
     singles = [
         _spread(locate_single(points, found.pose.covariance[part, part], own.hidden_foot_probability), rows, view)
-        for points, rows, view, part in zip(found.ground, used, scene.views, (slice(0, 3), slice(3, 6)), strict=True)
+        for points, rows, view, part in zip(ground, used, scene.views, (slice(0, 3), slice(3, 6)), strict=True)
     ]
     return Matched(
         found.index_1,

@@ -11,6 +11,7 @@ Convention:
     Where ``valid`` is False there is no ground point, and the numbers are finite and meaningless.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from crossview.geometry.camera import TAU, Camera
 from crossview.geometry.projection import locate_boxes
 
 Array = NDArray[np.float64]
+NORMAL_CONFIDENCE = 0.9  # of the error ellipse in which a normal distribution stands in for Student's t
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,24 @@ class GroundPoints(NamedTuple):
             along=along * np.hypot(foot.pixels, foot.height_share * height),
             across=across * np.hypot(foot.pixels, foot.width_share * width),
             along_hidden=along * np.hypot(foot.pixels, foot.hidden_share * height),
+        )
+
+    def as_normal(self, freedom: float) -> "GroundPoints":
+        """The same objects with feet that err by a normal distribution instead of Student's t.
+
+        The sigmas of feet are scales of Student's t, which has heavier tails. They are widened until the normal
+        ellipse of `NORMAL_CONFIDENCE` is that of Student's t in two dimensions, whose squared radius is
+        ``freedom * ((1 - confidence) ** (-2 / freedom) - 1)`` (the quantile of 2 F(2, freedom)).
+
+        Args:
+            freedom: degrees of freedom of Student's t; infinity changes nothing.
+        """
+        if math.isinf(freedom):
+            return self
+        outside = math.log1p(-NORMAL_CONFIDENCE)
+        wider = math.sqrt(freedom * math.expm1(-2.0 * outside / freedom) / (-2.0 * outside))
+        return self._replace(
+            along=wider * self.along, across=wider * self.across, along_hidden=wider * self.along_hidden
         )
 
     def reshaped(self, *shape: int) -> "GroundPoints":
