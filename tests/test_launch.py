@@ -1,9 +1,14 @@
-"""Processes of one run; what torchrun's agree on is tested in test_distributed.py."""
+"""Processes of one run; a run by torchrun is in test_distributed.py."""
+
+import socket
+import subprocess
+import sys
 
 import pytest
 
 from crossview.command import config_folder, run_folder
 from crossview.launch import agreed, by_torchrun, console_level, log_name, rank
+from tests.conftest import command_environment
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 
@@ -40,3 +45,16 @@ def test_one_process_of_torchrun_waits_for_nobody(monkeypatch):
         monkeypatch.setenv(name, value)
     assert by_torchrun()
     assert agreed("folder") == "folder"
+
+
+def test_processes_of_torchrun_agree_on_what_the_first_one_says(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    code = "import os; from crossview.command import run_folder; print(run_folder(None, os.environ['RANK']))"
+    started = []
+    for number in ("1", "0"):
+        own = command_environment(tmp_path) | common | {"RANK": number, "LOCAL_RANK": number}
+        started.append(subprocess.Popen([sys.executable, "-c", code], env=own, stdout=subprocess.PIPE, text=True))
+    assert [process.communicate(timeout=240)[0].strip() for process in started] == ["0", "0"]

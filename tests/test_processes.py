@@ -7,6 +7,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning as pl
 
 import crossview.processes
 from crossview.processes import MAIN, Processes, end_with_parent
@@ -42,7 +43,7 @@ def trainer_of(*commands):
 
 def test_a_process_that_fails_ends_the_run(exits, capsys):
     trainer, started = trainer_of("exit 7", "sleep 60")
-    Processes().setup(trainer, None, "fit")
+    Processes().setup(trainer, pl.LightningModule(), "fit")
     assert trainer.strategy.launcher.procs == []  # nothing left for Lightning to watch
     assert exits.over.wait(20)
     assert exits.codes == [7]
@@ -54,7 +55,7 @@ def test_processes_that_end_by_themselves_are_left_alone(exits, monkeypatch):
     monkeypatch.setattr(crossview.processes, "PATIENCE_S", 20.0)
     trainer, started = trainer_of("sleep 0.2", "exit 143")
     processes = Processes()
-    processes.setup(trainer, None, "fit")
+    processes.setup(trainer, pl.LightningModule(), "fit")
     with pytest.raises(Stopped), processes.ending_together(trainer):
         raise Stopped(signal.SIGTERM)
     assert [process.wait(20) for process in started] == [0, 143]

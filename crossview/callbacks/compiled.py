@@ -51,7 +51,7 @@ def _compile_forward(network: nn.Module, **options: Any) -> None:
     """Puts a compiled function before the network's own ``forward``."""
     compiled = torch.compile(network.forward, **options)
     # An attribute of the object, not of the class, and no module: it is neither saved nor counted.
-    network.forward = partial(_forward, network, compiled, network.forward)  # type: ignore[method-assign]
+    network.forward = partial(_forward, network, compiled, network.forward)
 
 
 def _forward(network: nn.Module, compiled: Any, plain: Any, *arguments: object) -> object:  # noqa: ANN401
@@ -59,7 +59,7 @@ def _forward(network: nn.Module, compiled: Any, plain: Any, *arguments: object) 
         return compiled(*arguments)
     except Exception as error:  # compilers fail in many ways
         result = plain(*arguments)  # which fails too if it was not the compiler's fault
-        network.forward = plain  # type: ignore[method-assign]
+        network.forward = plain
         _warn(type(network).__name__, error)
         return result
 

@@ -11,13 +11,13 @@ from tests.tiny import first_batch, loader, quiet_trainer, tiny_config, tiny_mod
 calls: list[str] = []
 
 
-@register_backend  # type: ignore[untyped-decorator]
+@register_backend
 def counting(graph, inputs):
     calls.append("compiled")
     return graph.forward
 
 
-@register_backend  # type: ignore[untyped-decorator]
+@register_backend
 def broken(graph, inputs):
     raise RuntimeError("no compiler here\nsecond line")
 
