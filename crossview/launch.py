@@ -8,6 +8,8 @@ import os
 from functools import cache
 from typing import Any
 
+from crossview.build import ConfigError
+
 
 def rank() -> int:
     """The number of this process in its run, 0 for the first or only one."""
@@ -19,12 +21,31 @@ def by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
+def world_size() -> int:
+    """How many processes torchrun started for this run; 1 if it was not torchrun."""
+    return int(os.environ["WORLD_SIZE"]) if by_torchrun() else 1
+
+
+def check_devices(devices: int, nodes: int) -> None:
+    """Checks that the processes of torchrun are those of one run: others would overwrite each other's files.
+
+    Raises:
+        ConfigError: there is not one process for each device of each node.
+    """
+    if by_torchrun() and devices * nodes != world_size():
+        raise ConfigError(
+            f"trainer.devices: found {devices}, on {nodes} node(s), but torchrun started {world_size()} processes, one "
+            "for each device; use trainer=ddp or ddp_cpu, with trainer.devices as --nproc_per_node and "
+            "trainer.num_nodes as --nnodes"
+        )
+
+
 def agreed(value: str) -> str:
     """What the first process of the run says in place of ``value``, such as a folder named by the time.
 
     Lightning hands it to the processes that it starts. Those of torchrun start at once, and meet here.
     """
-    return _from_first(value) if by_torchrun() and int(os.environ["WORLD_SIZE"]) > 1 else value
+    return _from_first(value) if world_size() > 1 else value
 
 
 @cache

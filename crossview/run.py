@@ -20,6 +20,7 @@ from crossview.evaluation import steps as evaluation
 from crossview.evaluation.collect import CollectScenes
 from crossview.files import write_whole
 from crossview.initial_weights import initialise
+from crossview.launch import check_devices
 from crossview.processes import Processes, end_with_parent
 from crossview.resume import last_checkpoint, resumable, resumed
 from crossview.signals import watch
@@ -61,6 +62,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     trainer: pl.Trainer = instantiate(
         config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run_dir)
     )
+    check_devices(trainer.num_devices, trainer.num_nodes)
     with processes.ending_together(trainer):
         return _fit_and_test(trainer, module, data, tested, config, run_dir)
 

@@ -117,7 +117,7 @@ def main(meeting, root, rank):
 
 
 def start(*arguments, cwd, torchrun=False):
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"] if torchrun else []
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"] if torchrun else []
     call = [sys.executable, *launcher, "-m", "crossview.train", *arguments]
     environment = command_environment(cwd / "cache")
     return subprocess.run(

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from crossview.build import ConfigError
 from crossview.command import config_folder, run_folder
-from crossview.launch import agreed, by_torchrun, console_level, log_name, rank
+from crossview.launch import agreed, by_torchrun, check_devices, console_level, log_name, rank
 from tests.conftest import command_environment
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID")
@@ -58,3 +59,20 @@ def test_processes_of_torchrun_agree_on_what_the_first_one_says(tmp_path):
         own = command_environment(tmp_path) | common | {"RANK": number, "LOCAL_RANK": number}
         started.append(subprocess.Popen([sys.executable, "-c", code], env=own, stdout=subprocess.PIPE, text=True))
     assert [process.communicate(timeout=240)[0].strip() for process in started] == ["0", "0"]
+
+
+@pytest.mark.parametrize(("devices", "nodes", "started", "fits"), [(2, 2, 4, True), (1, 1, 2, False), (2, 1, 4, False)])
+def test_torchrun_starts_a_process_for_each_device(devices, nodes, started, fits, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", str(started))
+    if fits:
+        check_devices(devices, nodes)
+        return
+    with pytest.raises(
+        ConfigError, match=rf"trainer\.devices: found {devices} .* torchrun started {started} processes"
+    ):
+        check_devices(devices, nodes)
+
+
+def test_without_torchrun_lightning_starts_them():
+    check_devices(8, 2)
