@@ -69,7 +69,7 @@ def test_torchrun_starts_a_process_for_each_device(devices, nodes, started, fits
         check_devices(devices, nodes)
         return
     with pytest.raises(
-        ConfigError, match=rf"trainer\.devices: found {devices} .* torchrun started {started} processes"
+        ConfigError, match=rf"trainer\.devices: found {devices}, .* torchrun started {started} processes"
     ):
         check_devices(devices, nodes)
 
