@@ -16,13 +16,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from crossview.checkpoints import load_module
 from crossview.detector.ranks import current_ranks
-from tests.conftest import TINY, command_environment
+from tests.conftest import QUICK, TINY, command_environment
 from tests.data.make_voc import ANNOTATIONS, IMAGE_SETS, write_pair_dataset
 from tests.tiny import data_module, quiet_trainer, tiny_module
 
 TIME_LIMIT_S = 240
-STAGE = "[4,8,2,1,3]"
-QUICK = ["data.image_size=[150,300]", f"model.extra_stages=[{STAGE},{STAGE},{STAGE},{STAGE}]"]
 NETWORKS = {
     "one tower": ["model.loss.box_jitter=0"],
     "two towers": ["model.share_weights=false", "model.loss.box_jitter=0"],

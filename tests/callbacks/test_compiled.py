@@ -6,6 +6,7 @@ from torch._dynamo import register_backend
 
 from crossview.callbacks.compiled import CompiledDetectors
 from crossview.checkpoints import load_module
+from tests.conftest import QUICK
 from tests.tiny import first_batch, loader, quiet_trainer, tiny_config, tiny_module
 
 calls: list[str] = []
@@ -31,7 +32,7 @@ def fresh():
 
 
 def trained(batch, *callbacks, overrides=()):
-    module = tiny_module(*overrides)
+    module = tiny_module(*QUICK, *overrides)
     trainer = quiet_trainer(callbacks=list(callbacks))
     trainer.fit(module, loader(batch))
     return module, trainer
@@ -39,7 +40,7 @@ def trained(batch, *callbacks, overrides=()):
 
 @pytest.mark.parametrize("overrides", [[], ["model.share_weights=false"]], ids=["one tower", "two towers"])
 def test_a_compiled_run_learns_the_same_and_saves_the_same_names(overrides, pair_root, tmp_path):
-    batch = first_batch(pair_root, 2)
+    batch = first_batch(pair_root, 2, overrides=QUICK)
     plain, _ = trained(batch, overrides=overrides)
     compiled, trainer = trained(batch, CompiledDetectors("default", "counting"), overrides=overrides)
     assert calls
@@ -52,7 +53,12 @@ def test_a_compiled_run_learns_the_same_and_saves_the_same_names(overrides, pair
     # It goes on without, and with again.
     for callbacks in ([], [CompiledDetectors("default", "counting")]):
         more = quiet_trainer(callbacks=callbacks, max_steps=2)
-        more.fit(tiny_module(*overrides), loader(batch, batch), ckpt_path=tmp_path / "compiled.ckpt", weights_only=True)
+        more.fit(
+            tiny_module(*QUICK, *overrides),
+            loader(batch, batch),
+            ckpt_path=tmp_path / "compiled.ckpt",
+            weights_only=True,
+        )
         assert more.global_step == 2
 
 
@@ -61,7 +67,7 @@ def warnings_of(caplog):
 
 
 def test_where_compiling_fails_one_warning_says_so_and_the_run_goes_on(pair_root, caplog):
-    batch = first_batch(pair_root, 2)
+    batch = first_batch(pair_root, 2, overrides=QUICK)
     plain, _ = trained(batch)
     module, trainer = trained(batch, CompiledDetectors("default", "broken"))
     trainer.validate(module, loader(batch), verbose=False)
@@ -73,7 +79,7 @@ def test_where_compiling_fails_one_warning_says_so_and_the_run_goes_on(pair_root
 
 
 def test_an_error_of_the_network_is_not_blamed_on_the_compiler(pair_root, caplog):
-    module, _ = trained(first_batch(pair_root, 1), CompiledDetectors("default", "counting"))
+    module, _ = trained(first_batch(pair_root, 1, overrides=QUICK), CompiledDetectors("default", "counting"))
     with pytest.raises(ValueError, match="given to a network for"):
         module.detectors()[0](torch.zeros(1, 3, 10, 10))
     assert warnings_of(caplog) == []
@@ -82,7 +88,7 @@ def test_an_error_of_the_network_is_not_blamed_on_the_compiler(pair_root, caplog
 def test_nothing_is_compiled_by_default(pair_root):
     settings = tiny_config().callbacks.compile
     assert settings.mode is None
-    module, _ = trained(first_batch(pair_root, 1), CompiledDetectors(settings.mode, settings.backend))
+    module, _ = trained(first_batch(pair_root, 1, overrides=QUICK), CompiledDetectors(settings.mode, settings.backend))
     assert all("forward" not in vars(detector) for detector in module.detectors())
 
 
