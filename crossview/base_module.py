@@ -16,14 +16,15 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from crossview.build import build
+from crossview.build import ConfigError, build
 from crossview.detector.decode import DetectionDecoder
-from crossview.detector.loss import Reduce
 from crossview.detector.memory_format import fast_memory_format
+from crossview.detector.ranks import ALONE, Ranks, current_ranks
 from crossview.detector.ssd import SSD
 from crossview.metrics.average_precision import DetectionAP
 
 Config = Mapping[str, Any]
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 
 class DetectorModule(pl.LightningModule):
@@ -86,13 +87,13 @@ class DetectorModule(pl.LightningModule):
         """The detectors of the network: one for all views, or one each."""
 
     @abstractmethod
-    def losses(self, batch: Any, output: Any, reduce: Reduce | None = None) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ANN401
+    def losses(self, batch: Any, output: Any, ranks: Ranks = ALONE) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ANN401
         """The weighted total and the terms by name.
 
         Args:
             batch: what the data module hands over.
             output: of `forward` for it.
-            reduce: mean over the ranks; only for steps that all ranks take together.
+            ranks: that share the batch; others than this one only for steps that all of them take together.
         """
 
     @abstractmethod
@@ -114,16 +115,27 @@ class DetectorModule(pl.LightningModule):
             self.loss_means[loss] = MeanMetric().to(self.device)
         return cast("MeanMetric", self.loss_means[loss])
 
-    def _mean_over_ranks(self, value: Tensor) -> Tensor:
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return value
-        value = value.clone()
-        torch.distributed.all_reduce(value)
-        return value / torch.distributed.get_world_size()
+    def setup(self, stage: str) -> None:
+        """Refuses a precision in which boxes and losses would be wrong.
+
+        Raises:
+            ConfigError: says which ones there are.
+        """
+        if self.trainer.precision not in PRECISIONS:
+            raise ConfigError(
+                f"trainer.precision: found {self.trainer.precision}, expected one of {', '.join(PRECISIONS)}; pixels "
+                "and metres need single precision, which the mixed ones keep outside of the detectors"
+            )
+
+    def single_precision(self) -> torch.autocast:
+        """For all that follows the detectors, also within a step in mixed precision."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
         """The total loss of a batch."""
-        total, terms = self.losses(batch, self(batch), self._mean_over_ranks)
+        output = self(batch)
+        with self.single_precision():
+            total, terms = self.losses(batch, output, current_ranks())
         size = len(batch.names)
         self.log("train/loss/total", total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"train/loss/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
@@ -132,11 +144,12 @@ class DetectorModule(pl.LightningModule):
 
     def _evaluate(self, batch: Any) -> Any:  # noqa: ANN401
         output = self(batch)
-        # Not reduced over the ranks: their shares may differ by a batch, and the one without would never answer.
-        total, terms = self.losses(batch, output)
-        for name, value in {"total": total, **terms}.items():
-            self._mean_of(name).update(value, weight=len(batch.names))
-        return self.evaluate_batch(batch, output)
+        with self.single_precision():
+            # Not over all ranks: their shares may differ by a batch, and the one without would never answer.
+            total, terms = self.losses(batch, output)
+            for name, value in {"total": total, **terms}.items():
+                self._mean_of(name).update(value, weight=len(batch.names))
+            return self.evaluate_batch(batch, output)
 
     def _log_metrics(self, split: str) -> None:
         for name, value in self.metric_values().items():

@@ -12,6 +12,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from crossview.launch import agreed, console_level, log_name, rank
 from crossview.sweeps.devices import refusal
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "conf"
@@ -26,16 +27,21 @@ def run_folder(resume: str | None, new: str) -> str:
 
     A folder that cannot be resumed is left as it is; `crossview.resume` says why.
     """
-    return resume if resume is not None and _is_run(resume) else new
+    return resume if resume is not None and _is_run(resume) else agreed(new)
 
 
 def config_folder(resume: str | None) -> str | None:
-    """Where Hydra puts the config, inside the run folder; nowhere if the run goes on with the one that is there."""
-    return None if _is_run(resume) else ".hydra"
+    """Where Hydra puts the config, inside the run folder; nowhere if it is there already.
+
+    That is, if the run goes on with the one that is there, or if another process of it puts it there.
+    """
+    return None if _is_run(resume) or rank() > 0 else ".hydra"
 
 
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
 OmegaConf.register_new_resolver("config_folder", config_folder, replace=True)
+OmegaConf.register_new_resolver("log_name", log_name, replace=True)
+OmegaConf.register_new_resolver("console_level", console_level, replace=True)
 
 
 def _prefer_own_sweepers() -> None:

@@ -16,8 +16,11 @@ NOISE = (
 NOISY_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",  # between Lightning and torch
     r".*Experiment logs directory .* exists and is not empty.*",  # the run folder is ours and holds more than the log
+    r".*Checkpoint directory .* exists and is not empty.*",  # that of a run that goes on
     r".*The number of training batches .* is smaller than the logging interval.*",
     r".*Found \d+ module\(s\) in eval mode at the start of training.*",  # frozen norms are, on purpose
+    r".*Precision .* is not supported by the model summary.*",
+    r".*It is recommended to use .*sync_dist=True.*",  # metrics are those of all processes already
     r".*Starting from v1\.9\.0, `tensorboardX` has been removed.*",
 )
 

@@ -8,7 +8,7 @@ from crossview.base_module import Config, DetectorModule
 from crossview.build import build
 from crossview.data.batch import PairBatch
 from crossview.detector.detections import ViewDetections
-from crossview.detector.loss import Reduce
+from crossview.detector.ranks import ALONE, Ranks
 from crossview.detector.ssd import SSD
 from crossview.dual.appearance import AppearanceHead, jittered, reid_term
 from crossview.dual.criterion import REID, DualCriterion
@@ -99,18 +99,14 @@ class CrossViewModule(DetectorModule):
         """Detections (B, 2, D) of both views and where they are in the other view."""
         return self.net.detections(output, batch.cameras, self.decoder)
 
-    def losses(
-        self, batch: PairBatch, output: DualOutput, reduce: Reduce | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, batch: PairBatch, output: DualOutput, ranks: Ranks = ALONE) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted total and the terms of a batch of pairs, see `DetectorModule.losses`."""
         detector = self.net.detector
-        terms = self.criterion(
-            output, batch.objects, batch.cameras, detector.anchors, detector.variances, reduce=reduce
-        )
+        terms = self.criterion(output, batch.objects, batch.cameras, detector.anchors, detector.variances, ranks)
         if self.net.appearance is not None:
             share = self.criterion.box_jitter if self.training else 0.0
             vectors = self.net.embed(output, jittered(batch.objects.boxes, share), batch.cameras)
-            terms[REID] = reid_term(vectors, self.net.appearance.similarity, batch.objects)
+            terms[REID] = reid_term(vectors, self.net.appearance.similarity, batch.objects, ranks)
         return self.criterion.total(terms)
 
     def evaluate_batch(

@@ -33,6 +33,7 @@ CHANGEABLE = (
     "data.num_workers",
     "data.persistent_workers",
     "data.pin_memory",
+    "callbacks.compile.mode",
     "test",
 )
 _STATES = ("loops", "callbacks", "optimizer_states", "lr_schedulers")

@@ -20,6 +20,8 @@ from crossview.evaluation import steps as evaluation
 from crossview.evaluation.collect import CollectScenes
 from crossview.files import write_whole
 from crossview.initial_weights import initialise
+from crossview.launch import check_devices
+from crossview.processes import Processes, end_with_parent
 from crossview.resume import last_checkpoint, resumable, resumed
 from crossview.signals import watch
 from crossview.user_errors import explained
@@ -36,6 +38,7 @@ def train(config: DictConfig) -> float | None:
     Raises:
         UserError: the config or the data cannot be used; says which key or file and what to do.
     """
+    end_with_parent()
     with explained(), watch.watching(), resumable(Path(config.resume or config.run_dir)):
         if config.resume is not None:
             config = resumed(config)
@@ -53,13 +56,25 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         load_weights(module, Path(config.ckpt))
     if module.random_start and config.resume is None:
         logger.info("No weights given: %s starts at random.", type(module.detectors()[0].backbone).__name__)
-    tested = CollectScenes()
-    callbacks = [tested, *(instantiate(entry) for entry in config.callbacks.values() if entry is not None)]
+    processes, tested = Processes(), CollectScenes()
+    callbacks = [processes, tested, *(instantiate(entry) for entry in config.callbacks.values() if entry is not None)]
     loggers = [instantiate(entry) for entry in config.logger.values() if entry is not None]
     trainer: pl.Trainer = instantiate(
         config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run_dir)
     )
+    check_devices(trainer.num_devices, trainer.num_nodes)
+    with processes.ending_together(trainer):
+        return _fit_and_test(trainer, module, data, tested, config, run_dir)
 
+
+def _fit_and_test(
+    trainer: pl.Trainer,
+    module: DetectorModule,
+    data: pl.LightningDataModule,
+    tested: CollectScenes,
+    config: DictConfig,
+    run_dir: Path,
+) -> float | None:
     state = None if config.resume is None else str(last_checkpoint(run_dir))
     trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
     best = _best_score(trainer)
@@ -86,6 +101,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     Raises:
         UserError: the checkpoint, the config or the data cannot be used; says which key or file and what to do.
     """
+    end_with_parent()
     with explained():
         return _evaluate(config, Path(config.run_dir))
 

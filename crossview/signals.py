@@ -15,6 +15,24 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+def outlive_signals() -> None:
+    """Lets a process that serves another one, such as a loader's, live until that one has saved.
+
+    Terminals, torchrun and SLURM signal all processes at once. SIGTERM of the one that is served ends this one, as
+    before. Only Linux says who sent a signal; elsewhere only SIGINT is left to the one that is served.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_wait_for_parent, name="signals", daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
 class Stopped(SystemExit):
     """A signal ended the run; carries the exit code."""
 
@@ -48,11 +66,17 @@ class Watch:
             for number, handler in earlier.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    def defer(self) -> None:
-        """From now on someone asks `requested`; also takes the signals back from libraries that took them since."""
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == self._handle:
+    def retake(self) -> bool:
+        """Takes the signals back from libraries that took them since; says whether they are watched at all."""
+        watched = signal.getsignal(signal.SIGINT) == self._handle
+        if watched and threading.current_thread() is threading.main_thread():
             self._install()
-            self._deferred = True
+            return True
+        return False
+
+    def defer(self) -> None:
+        """From now on someone asks `requested`."""
+        self._deferred = self.retake()
 
     def undefer(self) -> None:
         """From now on nobody asks any more.

@@ -8,7 +8,7 @@ from crossview.base_module import Config, DetectorModule
 from crossview.data.batch import ViewBatch
 from crossview.detector.criterion import SSDCriterion
 from crossview.detector.detections import ViewDetections
-from crossview.detector.loss import Reduce
+from crossview.detector.ranks import ALONE, Ranks
 from crossview.detector.single import SingleSSD
 from crossview.detector.ssd import SSD, SSDOutput
 
@@ -58,12 +58,10 @@ class SingleViewModule(DetectorModule):
         """Detections (B, D)."""
         return self.net.detections(output, batch.period, self.decoder)
 
-    def losses(
-        self, batch: ViewBatch, output: SSDOutput, reduce: Reduce | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, batch: ViewBatch, output: SSDOutput, ranks: Ranks = ALONE) -> tuple[Tensor, dict[str, Tensor]]:
         """The total, and the one term that it consists of, see `DetectorModule.losses`."""
         detector = self.net.detector
-        terms = self.criterion(output, batch.objects, detector.anchors, detector.variances, batch.period, reduce)
+        terms = self.criterion(output, batch.objects, detector.anchors, detector.variances, batch.period, ranks)
         return self.criterion.total(terms)
 
     def evaluate_batch(self, batch: ViewBatch, output: SSDOutput) -> ViewDetections:

@@ -21,6 +21,8 @@ SMALL_MODELS = {
     "ssd7": ["model.backbone.channels=[4,4,8,8,8,8,4]"],
 }
 TINY = [*SMALL_MODELS["ssd300"], "data.num_workers=0"]
+# Beside TINY: a quarter of the pixels and anchors.
+QUICK = ["data.image_size=[150,300]", "model.extra_stages=[[4,8,2,1,3],[4,8,2,1,3],[4,8,2,1,3],[4,8,2,1,3]]"]
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, ListConfig
 from crossview.build import ConfigError
 from crossview.detector.detections import ViewDetections
 from crossview.detector.preprocessing import Preprocessing
+from crossview.detector.ranks import Ranks
 from crossview.detector.vgg import VGG16
 from crossview.dual.placed import PlacedDetections
 from crossview.module import CrossViewModule
@@ -102,6 +103,31 @@ def test_steps_are_counted_in_epochs(pairs, monkeypatch):
     one = select(pairs, 0)
     quiet_trainer(max_epochs=4, max_steps=-1).fit(module, loader(one, one))
     assert rates == pytest.approx([1e-3, 1e-4, 1e-4, 1e-5])
+
+
+def step_of(batches, **settings):
+    """What one optimizer step with learning rate 1 changes, as one vector."""
+    plain = ["optimizer=sgd", "optimizer.lr=1", "scheduler=constant", "model.weight_decay=0"]
+    module = tiny_module(*plain, "model.projection_lr_factor=1", "model.loss.box_jitter=0")
+    before = [weight.detach().clone() for weight in module.parameters()]
+    trainer = quiet_trainer(**settings)
+    trainer.fit(module, loader(*batches))
+    assert trainer.global_step == 1
+    changes = [weight.detach() - start for weight, start in zip(module.parameters(), before, strict=True)]
+    return torch.cat([change.flatten() for change in changes])
+
+
+def test_accumulated_batches_make_one_step_of_their_mean(pairs):
+    one, other = select(pairs, 0), select(pairs, 1, 2)
+    mean = (step_of([one]) + step_of([other])) / 2
+    together = step_of([one, other], accumulate_grad_batches=2)
+    assert float((together - mean).norm()) < 1e-4 * float(mean.norm())
+
+
+def test_long_gradients_are_clipped(pairs):
+    assert float(step_of([pairs]).norm()) > 1
+    assert float(step_of([pairs], gradient_clip_val=0.5).norm()) == pytest.approx(0.5, rel=1e-4)
+    assert tiny_config().trainer.gradient_clip_val == 10
 
 
 # --- checkpoints ---
@@ -269,10 +295,11 @@ def test_losses_of_batches_are_averaged_by_their_numbers_of_pairs(pairs):
 def test_an_evaluation_never_waits_for_other_processes(pairs, monkeypatch):
     module = tiny_module()
 
-    def wait(value):
-        raise AssertionError("the other process may have no batch left")
+    class Asking(Ranks):
+        def gather(self, values):
+            raise AssertionError("the other process may have no batch left")
 
-    monkeypatch.setattr(module, "_mean_over_ranks", wait)
+    monkeypatch.setattr("crossview.base_module.current_ranks", Asking)
     validated(module, pairs)
     with pytest.raises(AssertionError):  # a training step does
         quiet_trainer().fit(module, loader(pairs))

@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from crossview.checkpoints import load_module
 from crossview.command import CONFIG_DIR
 from crossview.module import CrossViewModule
 from tests.conftest import SMALL_MODELS, TINY, command_environment
 from tests.data.make_voc import write_pair_dataset
-from tests.tiny import data_module, quiet_trainer
 
 TIME_LIMIT_S = 240
 
@@ -171,23 +169,3 @@ def test_pairs_without_shared_objects_train(objects, tmp_path, run_environment):
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["test/cross/ap50"] is None  # there was nothing to find
     assert np.isfinite(metrics["train/loss/total"])
-
-
-def evaluated_alone(root, checkpoint):
-    """The losses and metrics of the network on the test pairs, by one process."""
-    data = data_module(root, "data.batch_size=1")
-    return quiet_trainer().test(load_module(checkpoint), data, verbose=False)[0]
-
-
-def test_two_processes_train_as_one_job(tmp_path, run_environment):
-    # 3 pairs to evaluate: one process has a batch more than the other
-    root = write_pair_dataset(tmp_path / "data", pairs={"train": 4, "val": 3, "test": 3})
-    arguments = [*TINY, f"data.root={root}", "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1"]
-    done = run(*arguments, "data.batch_size=1", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path, env=run_environment)
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "run/metrics.json").read_text())
-    alone = evaluated_alone(root, tmp_path / "run/checkpoints/last.ckpt")
-    names = [name for name in alone if "/loss/" in name or "/detection/" in name]
-    assert len(names) == 8  # six losses, two average precisions
-    assert [found[name] for name in names] == pytest.approx([alone[name] for name in names], rel=1e-5)
-    assert not (tmp_path / "outputs").exists()  # the second process has made no folder of its own

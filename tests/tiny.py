@@ -27,9 +27,9 @@ def data_module(root, *overrides):
     return instantiate(tiny_config(f"data.root={root}", "data/augment=none", *overrides).data, _convert_="all")
 
 
-def first_batch(root, pairs=2, split="train"):
+def first_batch(root, pairs=2, split="train", overrides=()):
     """The first pairs of a split, without augmentation."""
-    dataset = data_module(root).dataset(split)
+    dataset = data_module(root, *overrides).dataset(split)
     return collate([dataset[index] for index in range(pairs)])
 
 

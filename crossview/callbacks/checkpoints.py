@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
@@ -180,8 +181,9 @@ class LastCheckpoint(Checkpoint):
         Raises:
             Stopped: a signal came.
         """
-        # The processes may have different numbers of batches here, so that they cannot ask each other.
-        if trainer.world_size == 1 and watch.requested and self._validation_is_due:
+        # The processes may have different numbers of batches here, so that they cannot ask each other; nor need they,
+        # as there is nothing to save, and those that got no signal are ended by the first one.
+        if watch.requested and self._validation_is_due:
             raise Stopped(watch.requested)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -213,7 +215,10 @@ class LastCheckpoint(Checkpoint):
         """The signal that any of the processes received, 0 for none; all have to ask."""
         if trainer.world_size == 1:
             return watch.requested
-        return int(trainer.strategy.reduce(float(watch.requested), reduce_op="max"))
+        own = torch.tensor(
+            float(watch.requested), device=trainer.strategy.root_device
+        )  # Lightning reduces tensors only
+        return int(trainer.strategy.reduce(own, reduce_op="max"))
 
     def _save(self, trainer: pl.Trainer, epoch_is_over: bool = False) -> None:
         if getattr(trainer, "fast_dev_run", False):

@@ -27,6 +27,7 @@ from crossview.data.samples import SampleDataset
 from crossview.data.sampling import ShardSampler, TrainSampler
 from crossview.data.views import ViewDataset
 from crossview.data.voc import PairedVocReader
+from crossview.signals import outlive_signals
 
 Split = Literal["train", "val", "test"]
 Samples = TypeVar("Samples", bound=SampleDataset[Any, Any])
@@ -280,6 +281,7 @@ def _sample_root() -> Path:
 def _start_worker(worker: int) -> None:
     """OpenCV's own threads would compete with the other workers and with the training."""
     cv2.setNumThreads(0)
+    outlive_signals()
 
 
 def _auto_workers() -> int:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from crossview.data.batch import Objects
-from crossview.detector.loss import LossTerms, Reduce, ssd_loss
+from crossview.detector.loss import LossTerms, ssd_loss
+from crossview.detector.ranks import ALONE, Ranks
 from crossview.detector.ssd import SSDOutput
 from crossview.detector.targets import AnchorMatches, match_anchors
 from crossview.geometry.boxes import encode, to_centers
@@ -63,7 +64,7 @@ class AnchorCriterion:
         anchors: Tensor,
         variances: Sequence[float],
         around: Tensor,
-        reduce: Reduce | None = None,
+        ranks: Ranks = ALONE,
     ) -> LossTerms:
         """The SSD loss of B images.
 
@@ -75,13 +76,13 @@ class AnchorCriterion:
             anchors: (N, 4) ``cxcywh`` pixels.
             variances: of the box offsets.
             around: (B,) pixels in 360 degrees, infinite for an ordinary image.
-            reduce: mean over the ranks of a scalar tensor; None for one process.
+            ranks: that share the batch.
         """
         image, anchor = (matches.labels > 0).nonzero(as_tuple=True)
         boxes = to_centers(objects.boxes[image, matches.objects[image, anchor]])
         targets = encode(boxes, anchors[anchor], variances, around[image])
         return ssd_loss(
-            logits, offsets, matches.labels, targets, self.negatives_per_positive, self.min_negatives, reduce
+            logits, offsets, matches.labels, targets, self.negatives_per_positive, self.min_negatives, ranks
         )
 
     def total(self, terms: Mapping[str, LossTerms]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -106,9 +107,9 @@ class SSDCriterion(AnchorCriterion):
         anchors: Tensor,
         variances: Sequence[float],
         around: Tensor,
-        reduce: Reduce | None = None,
+        ranks: Ranks = ALONE,
     ) -> dict[str, LossTerms]:
         """The one term of a batch of single images; arguments as in `view_term`."""
         matches = self.match(anchors, objects, around)
-        term = self.view_term(output.logits, output.offsets, matches, objects, anchors, variances, around, reduce)
+        term = self.view_term(output.logits, output.offsets, matches, objects, anchors, variances, around, ranks)
         return {"view": term}

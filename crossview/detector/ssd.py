@@ -43,8 +43,11 @@ class L2Normalization(nn.Module):
         self.scale = nn.Parameter(torch.full((channels,), float(scale)))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalised features (B, C, h, w) of features (B, C, h, w)."""
-        return functional.normalize(features, dim=1) * self.scale[:, None, None]
+        """Normalised features (B, C, h, w) of features (B, C, h, w); in single precision.
+
+        Sums of squares and the guard against a length of zero are beyond 16-bit floats.
+        """
+        return functional.normalize(features.float(), dim=1) * self.scale[:, None, None]
 
 
 class ExtraLayers(nn.Module):

@@ -15,6 +15,7 @@ from torchvision.ops import roi_align
 
 from crossview.data.batch import Objects
 from crossview.detector.loss import LossTerms
+from crossview.detector.ranks import ALONE, Ranks
 
 FIRST_TEMPERATURE = 0.1
 
@@ -70,7 +71,7 @@ class AppearanceHead(nn.Module):
             self._cut(reduction(features), boxes, image_size, period)
             for reduction, features in zip(self.reductions, maps, strict=True)
         ]
-        flat = torch.cat(pieces, dim=1).flatten(1).float()
+        flat = torch.cat(pieces, dim=1).flatten(1)
         vectors = self.output(functional.relu(self.hidden(flat)))
         return torch.unflatten(functional.normalize(vectors, dim=-1), 0, boxes.shape[:2])
 
@@ -123,17 +124,23 @@ def contrastive_loss(similarity: Tensor, ids: Tensor, views: Tensor) -> Tensor:
     return -per_object.mean()
 
 
-def reid_term(vectors: Tensor, similarity: Callable[[Tensor, Tensor], Tensor], objects: Objects) -> LossTerms:
+def reid_term(
+    vectors: Tensor, similarity: Callable[[Tensor, Tensor], Tensor], objects: Objects, ranks: Ranks = ALONE
+) -> LossTerms:
     """The loss of a batch's objects with an identity: the same one should look the same in both views.
+
+    Every rank computes that of all ranks' objects: each object is to be told apart from all the others.
 
     Args:
         vectors: (B, 2, G, E) embeddings of the objects.
         similarity: gives logits (M, M) of embeddings (M, E) and (M, E).
         objects: (B, 2, G).
+        ranks: that share the batch.
     """
     known = objects.present & objects.has_id
     view = torch.arange(known.shape[0] * known.shape[1], device=known.device).reshape(*known.shape[:2], 1)
-    loss = contrastive_loss(
-        similarity(vectors[known], vectors[known]), objects.ids[known], view.expand_as(known)[known]
-    )
+    view = ranks.size * view + ranks.rank  # no two ranks have the same view
+    vectors = ranks.gather_rows(vectors[known])
+    ids, views = ranks.gather_rows(torch.stack((objects.ids, view.expand_as(known)), dim=-1)[known]).unbind(-1)
+    loss = contrastive_loss(similarity(vectors, vectors), ids, views)
     return LossTerms(loss, torch.zeros_like(loss))

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from crossview.data.batch import Objects
 from crossview.detector.criterion import AnchorCriterion
-from crossview.detector.loss import LossTerms, Reduce
+from crossview.detector.loss import LossTerms
+from crossview.detector.ranks import ALONE, Ranks
 from crossview.dual.dual_ssd import DualOutput
 from crossview.dual.identity import find_counterparts
 from crossview.dual.loss import cross_loss, cross_targets
@@ -54,7 +55,7 @@ class DualCriterion(AnchorCriterion):
         cameras: Camera,
         anchors: Tensor,
         variances: Sequence[float],
-        reduce: Reduce | None = None,
+        ranks: Ranks = ALONE,
     ) -> dict[str, LossTerms]:
         """The four terms of a batch.
 
@@ -64,7 +65,7 @@ class DualCriterion(AnchorCriterion):
             cameras: (B, 2).
             anchors: (N, 4) ``cxcywh`` pixels.
             variances: of the box offsets.
-            reduce: mean over the ranks of a scalar tensor; None for one process.
+            ranks: that share the batch.
         """
         views = [Objects(*(value[:, i] for value in objects)) for i in range(2)]
         around = period(cameras)
@@ -79,7 +80,7 @@ class DualCriterion(AnchorCriterion):
                 anchors,
                 variances,
                 around[:, i],
-                reduce,
+                ranks,
             )
         for i, name in enumerate(TERMS[2:]):
             j = 1 - i
@@ -95,6 +96,6 @@ class DualCriterion(AnchorCriterion):
                 around[:, j],
                 self.negatives_per_positive,
                 self.min_negatives,
-                reduce,
+                ranks,
             )
         return terms

@@ -72,28 +72,27 @@ class DualSSD(nn.Module):
         return self.detector.anchors
 
     def _detect(self, images: Tensor) -> SSDOutput:
-        """Raw outputs of images (B, 2, 3, H, W), each field with leading shape (B, 2)."""
+        """Raw outputs of images (B, 2, 3, H, W), each field with leading shape (B, 2), in single precision."""
         if self.detector_2 is None:
-            both = self.detector(images.flatten(0, 1))
-            fields = [torch.unflatten(field, 0, images.shape[:2]) for field in (both.logits, both.offsets, *both.maps)]
+            both = _single_precision(self.detector(images.flatten(0, 1)))
+            fields = [torch.unflatten(field, 0, images.shape[:2]) for field in both]
         else:
             outputs = [self.detector(images[:, 0]), self.detector_2(images[:, 1])]
-            pairs = zip(*((view.logits, view.offsets, *view.maps) for view in outputs), strict=True)
+            pairs = zip(*(_single_precision(output) for output in outputs), strict=True)
             fields = [torch.stack(pair, dim=1) for pair in pairs]
         return SSDOutput(fields[0], fields[1], tuple(fields[2:]))
 
     def forward(self, images: Tensor, cameras: Camera) -> DualOutput:
         """Raw outputs for images (B, 2, 3, H, W), RGB in 0..255, seen by cameras (B, 2).
 
-        Boxes and geometry are computed in single precision whatever precision the network runs in.
+        Whatever precision the detectors run in, all that follows them is computed in single precision.
         """
         detected = self._detect(images)
         with torch.autocast(images.device.type, enabled=False):
-            logits, offsets = detected.logits.float(), detected.offsets.float()
-            boxes = decode_boxes(offsets, self.anchors, self.detector.variances)
-            score = 1.0 - logits.softmax(dim=-1)[..., 0]
+            boxes = decode_boxes(detected.offsets, self.anchors, self.detector.variances)
+            score = 1.0 - detected.logits.softmax(dim=-1)[..., 0]
             placements = self.place(boxes, score, cameras)
-        return DualOutput(logits, offsets, boxes, placements, detected.maps)
+        return DualOutput(detected.logits, detected.offsets, boxes, placements, detected.maps)
 
     def place(self, boxes: Tensor, score: Tensor, cameras: Camera) -> tuple[Placement, Placement]:
         """The boxes of view 1 in view 2, and those of view 2 in view 1.
@@ -152,3 +151,8 @@ class DualSSD(nn.Module):
             covisibility=pick((first.covisibility, second.covisibility)).sigmoid(),
         )
         return detections, placed
+
+
+def _single_precision(output: SSDOutput) -> list[Tensor]:
+    """Logits, offsets and maps, which a detector in mixed precision gives as 16-bit floats."""
+    return [field.float() for field in (output.logits, output.offsets, *output.maps)]

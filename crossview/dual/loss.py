@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crossview.detector.loss import LossTerms, Reduce, hard_negatives, mean_positives
+from crossview.detector.loss import LossTerms, batch_counts, hard_negatives
+from crossview.detector.ranks import ALONE, Ranks
 from crossview.detector.targets import NEUTRAL, AnchorMatches
 from crossview.dual.head import Placement
 from crossview.geometry.boxes import encode, to_centers
@@ -69,7 +70,7 @@ def cross_loss(
     period_j: Tensor,
     negatives_per_positive: float = 3.0,
     min_negatives: int = 4,
-    reduce: Reduce | None = None,
+    ranks: Ranks = ALONE,
 ) -> LossTerms:
     """Log loss of co-visibility with hard negatives, and smooth L1 of the placed boxes.
 
@@ -83,16 +84,15 @@ def cross_loss(
         period_j: (B,) pixels in 360 degrees in view j.
         negatives_per_positive: background anchors kept for each positive of the batch.
         min_negatives: background anchors an image that are kept at least.
-        reduce: mean over the ranks of a scalar tensor; None for one process.
+        ranks: that share the batch.
     """
     positive = targets.covisible == 1
     logits = placement.covisibility
     presence = functional.softplus(-logits[positive]).sum()
     absence = functional.softplus(logits)
     absence_known = absence[(targets.covisible == 0) & ~targets.background].sum()
-    count = int(positive.sum())
-    kept = max(int(negatives_per_positive * count), min_negatives * len(logits))
-    absence_mined = hard_negatives(absence, targets.background, kept)
+    counts = batch_counts(positive, negatives_per_positive, min_negatives, ranks)
+    absence_mined = hard_negatives(absence, targets.background, counts.negatives, ranks)
 
     # A box at the limit of single precision may have lost its width to the correction; it has no logarithm.
     sized = (placement.boxes[..., 2:] > placement.boxes[..., :2]).all(dim=-1)
@@ -101,5 +101,5 @@ def cross_loss(
     around = period_j[:, None].expand(placed.shape)[placed]
     error = encode(to_centers(placement.boxes[placed]), reference, variances, around)
     localization = functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="sum")
-    normalizer = mean_positives(positive.sum(), reduce)
-    return LossTerms((presence + absence_known + absence_mined) / normalizer, localization / normalizer)
+    classification = presence + absence_known + absence_mined
+    return LossTerms(classification / counts.normalizer, localization / counts.normalizer)

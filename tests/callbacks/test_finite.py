@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from crossview.callbacks.finite import NonFiniteLossError, StopOnNonFiniteLoss
+from crossview.detector.ranks import Ranks
 from crossview.dual.criterion import DualCriterion
 from tests.tiny import first_batch, loader, quiet_trainer, tiny_module
 
@@ -128,11 +129,12 @@ def test_the_diagnosis_waits_for_no_other_process(pairs, monkeypatch):
     spoil(module, monkeypatch, always, view_1=nan)
     asked = []
 
-    def reduce(value):
-        asked.append(1)
-        return value
+    class Asking(Ranks):
+        def total(self, values):
+            asked.append(1)
+            return values
 
-    monkeypatch.setattr(module, "_mean_over_ranks", reduce)
+    monkeypatch.setattr("crossview.base_module.current_ranks", Asking)
     stopped(module, mark(pairs, 0))
     assert len(asked) == 4  # once for each term with a normaliser, by the training step itself
 

@@ -1,6 +1,9 @@
 """The data module: files to batches, as the trainer uses it."""
 
 import logging
+import multiprocessing
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +138,20 @@ def fit(root, epochs, folder, resume=None, **settings):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="only Linux says who sent a signal")
+def test_workers_outlive_a_signal_to_all_processes_but_not_that_of_the_training(root):
+    data = make(root, num_workers=1, batch_size=1, persistent_workers=False)
+    batches = iter(data.val_dataloader())
+    (worker,) = multiprocessing.active_children()
+    next(batches)  # it is at work
+    for number in ("INT", "TERM", "TERM"):
+        subprocess.run(["sh", "-c", f"kill -{number} {worker.pid}"], check=True)
+    next(batches)
+    worker.terminate()
+    worker.join(60)
+    assert worker.exitcode == 0
+
+
 def test_a_resumed_training_continues_with_the_draws_of_its_epoch(root, tmp_path):
     through = fit(root, 3, tmp_path)
     assert len({seen[2] for seen in through}) == len(through) == 9, "no batch comes twice"

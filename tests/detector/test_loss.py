@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crossview.detector.loss import hard_negatives, mean_positives, ssd_loss
+from crossview.detector.loss import batch_counts, hard_negatives, ssd_loss
+from crossview.detector.ranks import ALONE
+from tests.side_by_side import side_by_side
 
 CASES = sorted((Path(__file__).parents[1] / "golden").glob("loss_*.npz"))
 
@@ -175,29 +177,54 @@ def test_no_anchor_at_all_counts():
 
 
 @pytest.mark.parametrize(
-    ("count", "mean", "expected"),
-    [(6, None, 6.0), (0, None, 1.0), (6, 2.5, 2.5), (0, 2.5, 2.5), (6, 0.5, 1.0), (0, 0.0, 1.0)],
+    ("positives", "images", "normalizer", "negatives"),
+    [
+        ([6], [2], 6.0, 18),
+        ([0], [2], 1.0, 8),
+        ([6, 3], [2, 2], 4.5, 27),
+        ([1, 0], [2, 1], 0.5, 12),
+        ([0, 0], [1, 1], 0.5, 8),
+        ([9, 9], [1, 1], 9.0, 40),  # no more than there are anchors
+    ],
 )
-def test_the_normaliser_is_the_mean_over_the_ranks_and_at_least_one(count, mean, expected):
-    seen = []
+def test_all_ranks_know_the_numbers_of_the_whole_batch(positives, images, normalizer, negatives):
+    def counts(ranks):
+        positive = torch.zeros(images[ranks.rank], 20, dtype=torch.bool)
+        positive.view(-1)[: positives[ranks.rank]] = True
+        found = batch_counts(positive, 3.0, 4, ranks)
+        return found.negatives, float(found.normalizer)
 
-    def reduce(value: Tensor) -> Tensor:
-        seen.append(float(value))
-        return torch.full_like(value, mean)
-
-    value = mean_positives(torch.tensor(count), None if mean is None else reduce)
-    assert float(value) == expected
-    assert seen == ([] if mean is None else [count])
+    assert side_by_side(len(positives), counts) == [(negatives, normalizer)] * len(positives)
 
 
 def test_the_loss_is_divided_by_the_normaliser():
     logits, offsets, labels, targets = random_batch([[1, 2, 0, 0, 0, 0, 0, 0]])
-    alone = ssd_loss(logits, offsets, labels, targets)
-    ranks = ssd_loss(logits, offsets, labels, targets, reduce=lambda count: count * 4)
-    assert ranks.classification.item() == pytest.approx(alone.classification.item() / 4)
-    assert ranks.localization.item() == pytest.approx(alone.localization.item() / 4)
     summed = functional.smooth_l1_loss(offsets[labels > 0], targets, reduction="sum")
-    assert alone.localization.item() == pytest.approx(float(summed) / 2)
+    assert ssd_loss(logits, offsets, labels, targets).localization.item() == pytest.approx(float(summed) / 2)
+
+
+# Images of the batch by rank; the batch has images with many objects, few and none, and equally hard negatives.
+@pytest.mark.parametrize("shares", [[[0, 1], [2, 3]], [[0, 2], [1, 3]], [[3, 2], [1, 0]], [[0, 1, 2], [3]]])
+@pytest.mark.parametrize("ratio", [0.0, 1.0, 3.0])
+def test_ranks_that_share_a_batch_learn_as_one_does(shares, ratio):
+    logits, offsets, labels, targets = random_batch([[1, 2, 0, 1, 2, 0], [0, 1, 0, -1, 0, 0], [0] * 6, [-1, 0] * 3])
+    logits[2, 3:] = logits[2, :3]
+    start = [0, *(labels > 0).sum(dim=1).cumsum(0).tolist()]
+
+    def slopes(ranks, rows):
+        own = (logits[rows].clone().requires_grad_(), offsets[rows].clone().requires_grad_())
+        wanted = torch.cat([targets[start[row] : start[row + 1]] for row in rows])
+        terms = ssd_loss(*own, labels[rows], wanted, ratio, 1, ranks)
+        loss = terms.classification + terms.localization
+        loss.backward()
+        return loss.item(), own[0].grad, own[1].grad
+
+    whole = slopes(ALONE, [0, 1, 2, 3])
+    found = side_by_side(2, lambda ranks: slopes(ranks, shares[ranks.rank]))
+    assert sum(loss for loss, *_ in found) / 2 == pytest.approx(whole[0])
+    order = torch.tensor([row for share in shares for row in share])
+    for part in (1, 2):
+        torch.testing.assert_close(torch.cat([each[part] for each in found]) / 2, whole[part][order])
 
 
 def test_gradients_by_finite_differences():

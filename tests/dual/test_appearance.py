@@ -6,8 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from crossview.data.batch import Objects
+from crossview.detector.ranks import ALONE
 from crossview.dual.appearance import AppearanceHead, contrastive_loss, jittered, reid_term
 from tests.dual.scenes import random_cameras, street
+from tests.side_by_side import side_by_side
 
 SIZE = (40, 80)
 CHANNELS = (3, 5)
@@ -154,3 +157,24 @@ def test_term_takes_objects_with_an_identity_only():
     changed[~objects.has_id] = 0.0
     assert float(reid_term(changed, lambda a, b: a @ b.T, objects).classification) == float(term.classification) > 0
     assert float(term.localization) == 0.0
+
+
+def test_ranks_compare_the_objects_of_all_of_them():
+    camera = random_cameras(1, pairs=4)
+    objects = street(2, camera, count=5, unshared=1)
+    objects.present[3] = False  # a rank without any object
+    vectors = torch.nn.functional.normalize(torch.randn(4, 2, 5, 6, generator=torch.Generator().manual_seed(1)), dim=-1)
+
+    def slope(ranks, rows):
+        own, scale = vectors[rows].clone().requires_grad_(), torch.tensor(2.0, requires_grad=True)
+        share = Objects(*(field[rows] for field in objects))
+        term = reid_term(own, lambda a, b: scale * a @ b.T, share, ranks)
+        term.classification.backward()
+        return own.grad, scale.grad
+
+    shares = [slice(0, 3), slice(3, 4)]
+    whole = slope(ALONE, slice(0, 4))
+    found = side_by_side(2, lambda ranks: slope(ranks, shares[ranks.rank]))
+    torch.testing.assert_close(torch.cat([each[0] for each in found]) / 2, whole[0])
+    torch.testing.assert_close((found[0][1] + found[1][1]) / 2, whole[1])
+    assert bool(whole[0][0].any())

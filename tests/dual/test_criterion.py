@@ -8,6 +8,7 @@ from torch import Tensor
 from crossview.data.batch import Objects
 from crossview.detector.decode import decode_boxes
 from crossview.detector.loss import LossTerms
+from crossview.detector.ranks import Ranks
 from crossview.detector.targets import NEUTRAL, AnchorMatches
 from crossview.dual.criterion import TERMS, DualCriterion
 from crossview.dual.dual_ssd import DualOutput
@@ -175,13 +176,14 @@ def test_a_batch_is_the_sum_of_its_pairs():
     criterion = DualCriterion(**EVERYTHING)
     seen: list[float] = []
 
-    def count(value: Tensor) -> Tensor:  # the numbers of positives, in the order of the terms
-        seen.append(float(value))
-        return torch.ones_like(value)  # and no division
+    class Undivided(Ranks):
+        def total(self, values: Tensor) -> Tensor:  # of positives and images, in the order of the terms
+            seen.append(float(values[0]))
+            return values.new_tensor([1, int(values[1])])
 
     def sums(output: DualOutput, objects: Objects, camera: Camera) -> dict[str, tuple[float, float]]:
         with torch.no_grad():
-            return values(criterion(output, objects, camera, ANCHORS.double(), VARIANCES, reduce=count))
+            return values(criterion(output, objects, camera, ANCHORS.double(), VARIANCES, Undivided()))
 
     together = sums(output, objects, camera)
     positives = seen[:4]

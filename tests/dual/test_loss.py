@@ -5,10 +5,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from crossview.detector.ranks import ALONE
 from crossview.detector.targets import NEUTRAL, AnchorMatches
 from crossview.dual.head import Placement
 from crossview.dual.loss import CrossTargets, cross_loss, cross_targets
 from tests.dual.scenes import VARIANCES
+from tests.side_by_side import side_by_side
 
 # Objects of view 1: 0 is object 2 of view 2, 1 is not in view 2, 2 has no identity, 3 is object 0 of view 2.
 HAS_ID = torch.tensor([[True, True, False, True]])
@@ -165,19 +167,25 @@ def test_every_pair_goes_around_its_own_seam():
     assert float(terms.localization) == pytest.approx(24.5 / 2, rel=1e-5)
 
 
-def test_the_normaliser_counts_positives_of_all_ranks():
+def test_two_ranks_learn_as_one_does():
     placed, targets = case()
-    alone = cross_loss(placed, targets, VARIANCES, torch.tensor([600.0]))
-    seen = []
+    empty = CrossTargets(torch.zeros_like(targets.covisible), torch.ones_like(targets.background), targets.boxes)
+    shares = [targets, empty]
 
-    def reduce(count: Tensor) -> Tensor:
-        seen.append(float(count))
-        return count * 2
+    def slope(ranks, wanted, copies):
+        logits = placed.covisibility.repeat(copies, 1).clone().requires_grad_()
+        boxes = placed.boxes.repeat(copies, 1, 1)
+        valid = placed.valid.repeat(copies, 1)
+        around = torch.tensor([600.0] * len(logits))
+        terms = cross_loss(Placement(boxes, boxes, valid, logits), wanted, VARIANCES, around, ranks=ranks)
+        (terms.classification + terms.localization).backward()
+        return logits.grad
 
-    both = cross_loss(placed, targets, VARIANCES, torch.tensor([600.0]), reduce=reduce)
-    assert seen == [3.0]
-    assert float(both.classification) == pytest.approx(float(alone.classification) / 2)
-    assert float(both.localization) == pytest.approx(float(alone.localization) / 2)
+    both = CrossTargets(*(torch.cat(fields) for fields in zip(*shares, strict=True)))
+    whole = slope(ALONE, both, 2)
+    found = side_by_side(2, lambda ranks: slope(ranks, shares[ranks.rank], 1))
+    torch.testing.assert_close(torch.cat(found) / 2, whole)
+    assert bool(whole.any(dim=-1).all())
 
 
 @pytest.mark.parametrize("background", [True, False])  # no shared object; nothing that counts at all
