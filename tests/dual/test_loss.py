@@ -177,7 +177,7 @@ def test_two_ranks_learn_as_one_does():
         boxes = placed.boxes.repeat(copies, 1, 1)
         valid = placed.valid.repeat(copies, 1)
         around = torch.tensor([600.0] * len(logits))
-        terms = cross_loss(Placement(boxes, boxes, valid, logits), wanted, VARIANCES, around, ranks=ranks)
+        terms = cross_loss(Placement(boxes, valid, boxes, valid, logits), wanted, VARIANCES, around, ranks=ranks)
         (terms.classification + terms.localization).backward()
         return logits.grad
 
