@@ -5,18 +5,19 @@ the same detections. They do not do the same: torchmetrics also counts by size o
 detections, and interpolates at 101 points; what the package sums up exactly it compares at the same overlap.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
 from benchmarks.benchmark import Benchmark, Ratio, Report, Row
 from benchmarks.machine import installed
 from benchmarks.scenes import scenes
 from benchmarks.timing import PROCESSOR, Work, in_turn, one_thread
-from crossview.evaluation.records import Fields, scene_detections, scene_objects
+from crossview.evaluation.records import scene_detections, scene_objects
 from crossview.metrics.average_precision import DetectionAP
 
 OURS = "crossview"
@@ -26,10 +27,8 @@ BACKENDS: dict[str, Literal["pycocotools", "faster_coco_eval"]] = {
 }
 
 
-def _joined(parts: Sequence[Fields], count: int) -> list[Fields]:
-    """Named tuples of tensors, so many joined to one."""
-    groups = [parts[first : first + count] for first in range(0, len(parts), count)]
-    return [type(group[0])(*(torch.cat(fields) for fields in zip(*group, strict=True))) for group in groups]
+def _tensors(**arrays: NDArray[Any]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 @dataclass(frozen=True)
@@ -57,21 +56,23 @@ class AveragePrecisionSpeed(Benchmark):
     def measure(self) -> Report:
         """Measures, on one thread by the processor's clock."""
         pairs = scenes(self.views // 2, self.boxes)
-        found = [scene_detections(scene) for scene in pairs]
-        known = [scene_objects(scene) for scene in pairs]
-        detections, objects = _joined(found, self.batch // 2), _joined(known, self.batch // 2)
+        batches = [pairs[first : first + self.batch // 2] for first in range(0, len(pairs), self.batch // 2)]
+        detections = [scene_detections(batch) for batch in batches]
+        objects = [scene_objects(batch) for batch in batches]
         values: dict[str, float] = {}
 
         def ours() -> None:
             metric, first = DetectionAP(), 0
             for said, truth in zip(detections, objects, strict=True):
-                metric.update(torch.arange(first, first + len(said.boxes)), said, truth)
-                first += len(said.boxes)
+                keys = torch.arange(first, first + said.scores[..., 0].numel()).reshape(said.scores.shape[:2])
+                metric.update(keys, said, truth)
+                first += keys.numel()
             values[OURS] = float(metric.compute()["ap50"])
 
         def theirs(name: str) -> Work:
-            said = [{"boxes": b, "scores": s, "labels": n} for one in found for b, s, n in zip(*one[:3], strict=True)]
-            truth = [{"boxes": b, "labels": n} for one in known for b, n in zip(one.boxes, one.labels, strict=True)]
+            views = [view for scene in pairs for view in scene.views]
+            said = [_tensors(boxes=v.boxes, scores=v.scores, labels=v.labels) for v in (v.detections for v in views)]
+            truth = [_tensors(boxes=v.boxes, labels=v.labels) for v in (v.objects for v in views)]
 
             def work() -> None:
                 metric = MeanAveragePrecision(iou_thresholds=[0.5], backend=BACKENDS[name])
