@@ -1,7 +1,8 @@
 """How time and memory grow with the number of views: ``python -m benchmarks.run growth``.
 
-Parsing synthetic annotations, without a cache and again with it, and all metrics of an evaluation (detections,
-placing, matching with refined poses, geolocation). Every size is measured once, in a process of its own, whose peak of
+Parsing synthetic annotations, without a cache and again with it; the metrics of a validation, which keeps nothing of
+the views; and all metrics of an evaluation, which keeps all of them (detections with COCO's mean, placing, matching
+with refined poses, geolocation). Every size is measured once, in a process of its own, whose peak of
 memory counts. Growth is compared with n log n: 1 is exactly that, a linear algorithm has 0.8 from 10k to 100k.
 """
 
@@ -12,13 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import torch
+
 from benchmarks.benchmark import Benchmark, Ratio, Report, Row
-from benchmarks.scenes import scenes
-from benchmarks.timing import in_new_process, one_thread, seconds
+from benchmarks.scenes import DISTINCT, scenes
+from benchmarks.timing import PROCESSOR, in_new_process, one_thread, seconds
 from crossview.data.voc import PairedVocReader
 from crossview.dual.matching import PairMatcher
 from crossview.evaluation.baselines import BASELINES, MatchSettings
+from crossview.evaluation.records import scene_detections, scene_objects, scene_periods, scene_placed
 from crossview.evaluation.scoring import score
+from crossview.metrics.average_precision import DetectionAP
+from crossview.metrics.cross_view import CrossViewMetrics
 from tests.data.make_voc import ANNOTATIONS, IMAGES, ORIGIN, Item, View, write_sets, write_view
 
 GIGABYTE = 2**30
@@ -50,14 +56,33 @@ def write_annotations(root: Path, views: int, objects: int) -> None:
 def parse(root: str, cache: str) -> tuple[float, float]:
     """Seconds that reading all annotations takes, and reading them again from the cache."""
     reader = PairedVocReader(root, ("tree",), cache_dir=cache, progress=False)
-    return seconds(lambda: reader.read("train")), seconds(lambda: reader.read("train"))
+    return seconds(lambda: reader.read("train"), PROCESSOR), seconds(lambda: reader.read("train"), PROCESSOR)
 
 
 def evaluate(views: int, boxes: int) -> float:
     """Seconds that all metrics of so many views take."""
     pairs = scenes(views // 2, boxes)
     with one_thread():
-        return seconds(lambda: score(pairs, PairMatcher(), MatchSettings(), BASELINES[-1:]))
+        return seconds(lambda: score(pairs, PairMatcher(), MatchSettings(), BASELINES[-1:]), PROCESSOR)
+
+
+def validate(views: int, boxes: int) -> float:
+    """Seconds that the metrics of a validation take, which sees the views in batches and keeps none of them."""
+    distinct = scenes(min(views // 2, DISTINCT), boxes)
+    objects, detections, periods = scene_objects(distinct), scene_detections(distinct), scene_periods(distinct)
+    placed = scene_placed([(scene.views[0].detections, scene.views[1].detections) for scene in distinct])
+    detected, cross = DetectionAP(), CrossViewMetrics()
+
+    def work() -> None:
+        for first in range(0, views // 2, len(distinct)):
+            pairs = torch.arange(first, first + len(distinct))
+            detected.update(2 * pairs[:, None] + torch.arange(2), detections, objects, periods)
+            cross.update(pairs, detections, placed, objects, periods)
+        detected.compute()
+        cross.compute()
+
+    with one_thread():
+        return seconds(work, PROCESSOR)
 
 
 @dataclass(frozen=True)
@@ -89,7 +114,7 @@ class Growth(Benchmark):
         self._evaluation(report)
         report.notes.append(
             f"{self.objects} objects a view parsed, {self.boxes} objects and as many detections a view evaluated, on "
-            "one thread; memory is the peak of a process that also holds PyTorch"
+            "one thread by the processor's clock; memory is the peak of a process that also holds PyTorch"
         )
         return report
 
@@ -107,17 +132,19 @@ class Growth(Benchmark):
         report.ratios += self._growth("parsing", first) + self._growth("parsing again", again)
 
     def _evaluation(self, report: Report) -> None:
-        taken = []
+        taken: dict[str, list[float]] = {"validation": [], "evaluation": []}
         for count in self.views:
-            spent, peak = in_new_process(evaluate, count, self.boxes)
-            taken.append(spent)
-            report.rows += _rows("evaluation", count, spent, peak)
-            if count == TIMED_VIEWS:
-                report.ratios.append(Ratio(f"evaluation of {count} views", spent, MOST_SECONDS, False, "s"))
-            if count == HELD_VIEWS:
-                memory = peak / GIGABYTE
-                report.ratios.append(Ratio(f"memory of evaluating {count} views", memory, MOST_MEMORY, False, "GB"))
-        report.ratios += self._growth("evaluation", taken)
+            for (name, values), work in zip(taken.items(), (validate, evaluate), strict=True):
+                spent, peak = in_new_process(work, count, self.boxes)
+                values.append(spent)
+                report.rows += _rows(name, count, spent, peak)
+                if count == TIMED_VIEWS:
+                    report.ratios.append(Ratio(f"{name} of {count} views", spent, MOST_SECONDS, False, "s"))
+                if count == HELD_VIEWS:
+                    held = Ratio(f"memory of the {name} of {count} views", peak / GIGABYTE, MOST_MEMORY, False, "GB")
+                    report.ratios.append(held)
+        for name, values in taken.items():
+            report.ratios += self._growth(name, values)
 
     def _growth(self, name: str, taken: Sequence[float]) -> list[Ratio]:
         """From each size to the next, as a multiple of n log n."""
