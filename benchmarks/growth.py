@@ -8,7 +8,7 @@ memory counts. Growth is compared with n log n: 1 is exactly that, a linear algo
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.benchmark import Benchmark, Ratio, Report, Row
 from benchmarks.scenes import DISTINCT, scenes
-from benchmarks.timing import PROCESSOR, in_new_process, one_thread, seconds
+from benchmarks.timing import PROCESSOR, Result, in_new_process, one_thread, seconds, with_peak
 from crossview.data.voc import PairedVocReader
 from crossview.dual.matching import PairMatcher
 from crossview.evaluation.baselines import BASELINES, MatchSettings
@@ -93,6 +93,7 @@ class Growth(Benchmark):
         views: sizes, rising.
         objects: annotated in each view that is parsed.
         boxes: annotated, and detected, in each view that is evaluated.
+        separate: whether each size has a process of its own; else the peaks of memory are those of all before.
     """
 
     name: ClassVar[str] = "growth"
@@ -101,11 +102,12 @@ class Growth(Benchmark):
     views: Sequence[int] = (1000, TIMED_VIEWS, HELD_VIEWS)
     objects: int = 5
     boxes: int = 20
+    separate: bool = True
 
     @classmethod
     def tiny(cls) -> "Growth":
-        """Some views."""
-        return cls(1, (4, 8), 2, 3)
+        """Some views, in this process."""
+        return cls(1, (4, 8), 2, 3, separate=False)
 
     def measure(self) -> Report:
         """Measures."""
@@ -118,13 +120,16 @@ class Growth(Benchmark):
         )
         return report
 
+    def _run(self, work: Callable[..., Result], *arguments: object) -> tuple[Result, int]:
+        return in_new_process(work, *arguments) if self.separate else with_peak(work, *arguments)
+
     def _parsing(self, report: Report) -> None:
         taken: list[tuple[float, float]] = []
         for count in self.views:
             with tempfile.TemporaryDirectory() as folder:
                 root = Path(folder) / "data"
                 write_annotations(root, count, self.objects)
-                spent, peak = in_new_process(parse, str(root), f"{folder}/cache")
+                spent, peak = self._run(parse, str(root), f"{folder}/cache")
             taken.append(spent)
             report.rows += _rows("parsing", count, spent[0], peak)
             report.rows.append(Row(f"parsing again, from the cache, {count} views", spent[1], "s"))
@@ -135,7 +140,7 @@ class Growth(Benchmark):
         taken: dict[str, list[float]] = {"validation": [], "evaluation": []}
         for count in self.views:
             for (name, values), work in zip(taken.items(), (validate, evaluate), strict=True):
-                spent, peak = in_new_process(work, count, self.boxes)
+                spent, peak = self._run(work, count, self.boxes)
                 values.append(spent)
                 report.rows += _rows(name, count, spent, peak)
                 if count == TIMED_VIEWS:

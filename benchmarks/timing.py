@@ -103,8 +103,9 @@ def in_new_process(work: Callable[..., Result], *arguments: object) -> tuple[Res
         arguments: plain values.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_with_peak, work, *arguments).result()
+        return pool.submit(with_peak, work, *arguments).result()
 
 
-def _with_peak(work: Callable[..., Result], *arguments: object) -> tuple[Result, int]:
+def with_peak(work: Callable[..., Result], *arguments: object) -> tuple[Result, int]:
+    """What a function returns, and the peak of this process's memory so far in bytes."""
     return work(*arguments), peak_memory()
