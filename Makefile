@@ -28,10 +28,10 @@ train: $(INSTALLED)  ## Train and test the dual SSD300; config overrides in ARGS
 sample: $(INSTALLED)  ## Render the built-in data set of streets into SAMPLE (outputs/sample)
 	$(VENV_PYTHON) -m crossview.data.streets out="$(SAMPLE)" $(ARGS)
 
-# Two threads: tests work on small tensors, for which a thread per core costs more than it gains.
-test: export OMP_NUM_THREADS ?= 2
-test: $(INSTALLED)  ## Run the tests; pytest arguments in ARGS, e.g. ARGS="-k camera -x"
-	$(VENV_PYTHON) -m pytest $(ARGS)
+# A process per core, up to 8, with one thread each: tests work on small tensors, for which more threads gain nothing.
+test: export OMP_NUM_THREADS ?= 1
+test: $(INSTALLED)  ## Run the tests on all cores; pytest arguments in ARGS, e.g. ARGS="-k camera -x", ARGS="-n 0 --pdb"
+	$(VENV_PYTHON) -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 bench: $(INSTALLED)  ## Measure ours and the peers in turn, about an hour; names of benchmarks in ARGS, e.g. ARGS="inference"
 	$(VENV_PYTHON) -m benchmarks.run $(ARGS)

@@ -145,9 +145,10 @@ class Tally:
             self.found + len(same),
             self.shared + len(shared[0]),
         )
+        ground = [points.as_normal(matcher.freedom) for points in matches.ground]
         located = locate_pairs(
-            matches.ground[0].take(index_1),
-            matches.ground[1].take(index_2),
+            ground[0].take(index_1),
+            ground[1].take(index_2),
             matches.pose.covariance,
             matcher.hidden_foot_probability,
         )
@@ -157,7 +158,7 @@ class Tally:
         self.inside["pair"] += is_inside(located, true)[same].tolist()
         here, there = (seen_from(matches.cameras[0], located.east_north), seen_from(case.true_cameras[0], true))
         self.errors["relative"] += np.linalg.norm(here - there, axis=-1)[same].tolist()
-        single = locate_single(matches.ground[0], matches.pose.covariance[:3, :3], matcher.hidden_foot_probability)
+        single = locate_single(ground[0], matches.pose.covariance[:3, :3], matcher.hidden_foot_probability)
         known = single.valid & ~np.isnan(case.places[:, 0])
         self.errors["single"] += np.linalg.norm(single.east_north - case.places, axis=-1)[known].tolist()
         self.inside["single"] += is_inside(single, case.places)[known].tolist()

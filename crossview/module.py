@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor, nn
 
 from crossview.base_module import Config, DetectorModule
+from crossview.build import build
 from crossview.data.batch import PairBatch
 from crossview.detector.detections import ViewDetections
 from crossview.detector.loss import Reduce
@@ -12,6 +13,7 @@ from crossview.detector.ssd import SSD
 from crossview.dual.appearance import AppearanceHead, jittered, reid_term
 from crossview.dual.criterion import REID, DualCriterion
 from crossview.dual.dual_ssd import DualOutput, DualSSD
+from crossview.dual.earlier_heads import with_target
 from crossview.dual.head import ProjectionHead
 from crossview.dual.placed import PlacedDetections
 from crossview.geometry.camera import period
@@ -60,7 +62,7 @@ class CrossViewModule(DetectorModule):
             backbone: config of the feature extractor.
             anchors: config of the default boxes.
             extra_stages: layers after the backbone.
-            projection: arguments of `crossview.dual.head.ProjectionHead`.
+            projection: config of the head that places boxes in the other view.
             loss: config of the criterion.
             decoder: config of the decoding.
             optimizer: config of the optimizer.
@@ -74,9 +76,12 @@ class CrossViewModule(DetectorModule):
             channels_last: memory format of the convolutions; None: what is fast here.
         """
         super().__init__()
+        projection = with_target(projection)
         self.save_hyperparameters()
         detector = self.build_detector()
-        head = ProjectionHead(detector.image_size, detector.variances, **projection)
+        head: ProjectionHead = build(
+            projection, "model.projection", image_size=detector.image_size, variances=detector.variances
+        )
         embedder = None if appearance is None else AppearanceHead(detector.map_channels[:2], **appearance)
         self.net = DualSSD(detector, head, share_weights, embedder)
         self.cross_metrics = CrossViewMetrics()

@@ -70,8 +70,9 @@ def _keys(config: object, prefix: str = "") -> Iterator[str]:
 def _suggest(name: str, known: Set[str]) -> str:
     """The same name elsewhere (``batch_size``: ``data.batch_size``), else a similar one, else what stands beside it."""
     parent, _, last = name.rpartition(".")
+    known = {key for key in known if not key.rpartition(".")[2].startswith("_")}  # nobody types those
     elsewhere = [key for key in sorted(known) if key.rpartition(".")[2] == last]
-    beside = [key for key in sorted(known) if key.rpartition(".")[0] == parent and not key.startswith(f"{parent}._")]
+    beside = [key for key in sorted(known) if key.rpartition(".")[0] == parent]
     similar = (
         get_close_matches(name, elsewhere, n=2, cutoff=0.0)
         or get_close_matches(name, beside, n=1, cutoff=0.8)

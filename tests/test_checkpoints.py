@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from crossview.checkpoints import load_module, load_weights
+from crossview.dual.head import GeometryHead, ResidualHead
 from crossview.module import CrossViewModule
 from crossview.single_module import SingleViewModule
 from crossview.user_errors import UserError
@@ -88,3 +89,19 @@ def test_weights_alone_do_not_give_a_module(tmp_path):
     torch.save({"state_dict": tiny_module().state_dict()}, tmp_path / "some.ckpt")
     with pytest.raises(UserError, match="no hyper_parameters"):
         load_module(tmp_path / "some.ckpt")
+
+
+@pytest.mark.parametrize(("learned", "head"), [(True, ResidualHead), (False, GeometryHead)])
+def test_a_checkpoint_of_before_there_were_several_projections_loads(learned, head, tmp_path):
+    module = tiny_module()
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.add_(1.0)
+    settings = {name: value for name, value in module.hparams["projection"].items() if name != "_target_"}
+    path = saved(module, tmp_path / "some.ckpt", projection={**settings, "learned": learned})
+    found = load_module(path)
+    assert type(found.net.projection) is head
+    assert found.hparams["projection"] == {**settings, "_target_": f"crossview.dual.head.{head.__name__}"}
+    old, new = module.state_dict(), found.state_dict()
+    assert old.keys() == new.keys()
+    assert all(torch.equal(old[key][-len(value) :] if value.dim() else old[key], value) for key, value in new.items())

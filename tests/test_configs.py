@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from crossview.command import CONFIG_DIR
+from crossview.dual.criterion import REID, TERMS
 from crossview.run import train
 from tests.conftest import SMALL_MODELS
 from tests.data.make_photos import PHOTO_CONFIGS, write_every_layout
@@ -15,6 +17,7 @@ GROUPS = [
     "model",
     "model/anchors",
     "task",
+    "projection",
     "data",
     "data/augment",
     "data/image_cache",
@@ -32,6 +35,19 @@ TRAINERS = {
     "gpu": ["trainer.accelerator=cpu", "trainer.precision=32-true"],
     "ddp": ["trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.devices=1", "trainer.strategy=auto"],
     "ddp_cpu": ["trainer.devices=1", "trainer.strategy=auto"],
+}
+
+
+# What a variant of the ablation changes, and nothing else.
+HEADS = "crossview.dual"
+VARIANTS = {
+    "base": {},
+    "geometry": {"model.projection._target_": f"{HEADS}.head.GeometryHead"},
+    "learned": {"model.projection._target_": f"{HEADS}.learned.LearnedHead", "model.projection.box_gradient": 0.0},
+    "two_towers": {"model.share_weights": False},
+    "no_reid": {"model.appearance": None},
+    "no_refinement": {"matcher.refine": False},
+    **{f"no_{term}_loss": {f"model.loss.weights.{term}": 0.0} for term in (*TERMS, REID)},
 }
 
 
@@ -72,6 +88,30 @@ def test_every_trainer_runs(trainer, pair_root, tmp_path):
 
 def test_all_trainers_are_tested():
     assert {file.stem for file in (CONFIG_DIR / "trainer").glob("*.yaml")} == set(TRAINERS)
+
+
+def flat(config, prefix=""):
+    """All values of a plain container by their dotted names."""
+    if not isinstance(config, dict):
+        return {prefix: config}
+    return {name: value for key, entry in config.items() for name, value in flat(entry, f"{prefix}.{key}").items()}
+
+
+def test_each_variant_of_the_ablation_changes_one_thing():
+    assert {file.stem for file in (CONFIG_DIR / "ablation").glob("*.yaml")} == set(VARIANTS)
+    found = {}
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        for name in VARIANTS:
+            config = compose("train", overrides=["experiment=ablation", f"ablation={name}", "run_dir=x"])
+            found[name] = {key[1:]: value for key, value in flat(OmegaConf.to_container(config, resolve=True)).items()}
+    base = found["base"]
+    assert base["model.projection._target_"] == f"{HEADS}.head.ResidualHead"
+    for name, expected in VARIANTS.items():
+        changes = {key: value for key, value in found[name].items() if key not in base or base[key] != value}
+        assert changes == expected, name
+        gone = {key for key in base if key not in found[name]}
+        assert all(key.startswith("model.appearance.") for key in gone), name
+        assert bool(gone) == (name == "no_reid")
 
 
 def test_every_file_says_how_it_is_used():

@@ -21,6 +21,7 @@ from crossview.spelling import hints, run_with_hints
             "sed=1 data.rot=x",
             ["sed does not exist; did you mean seed?", "data.rot does not exist; did you mean data.root?"],
         ),
+        ("model.projection.learned=true", ["model.projection.learned does not exist; did you mean model.projection?"]),
         ("xyzzy=1", []),  # like nothing
         ("optimizer.lr=1 data.root=a=b seed=x -m", []),  # all of them exist
         ("model.optimizer.lr=1", []),  # through an interpolation

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from crossview.checkpoints import load_module
+from crossview.command import CONFIG_DIR
 from crossview.module import CrossViewModule
-from tests.conftest import TINY, command_environment
+from tests.conftest import SMALL_MODELS, TINY, command_environment
 from tests.data.make_voc import write_pair_dataset
 from tests.tiny import data_module, quiet_trainer
 
@@ -142,9 +143,23 @@ def test_the_ready_search_runs(pair_root, tmp_path, run_environment):
     rows = list(csv.DictReader((tmp_path / "sweep/sweep.csv").read_text().splitlines()))
     assert [row["status"] for row in rows] == ["ok", "ok"]
     assert all(0 <= float(row["metric"]) <= 1 for row in rows)
-    assert {"optimizer.lr", "data/augment", "model.projection.learned"} <= set(rows[0])
+    assert {"optimizer.lr", "data/augment", "projection"} <= set(rows[0])
     for name in ("sweep.png", "study.db", "1/checkpoints/best.ckpt"):
         assert (tmp_path / "sweep" / name).is_file()
+
+
+def test_the_ready_ablation_runs_every_variant_and_collects_them_in_one_table(pair_root, tmp_path, run_environment):
+    arguments = ["-m", "experiment=ablation", f"data.root={pair_root}", f"hydra.sweep.dir={tmp_path}/sweep"]
+    small = ["model=ssd7", *SMALL_MODELS["ssd7"], "data.image_size=[96,192]", "data.batch_size=1", "data.num_workers=0"]
+    quick = ["trainer.fast_dev_run=true", "data/augment=none", "callbacks=none", "logger=none"]
+    done = run(*arguments, *small, *quick, cwd=tmp_path, env=run_environment)
+    assert done.returncode == 0, done.stderr
+    rows = {row["ablation"]: row for row in csv.DictReader((tmp_path / "sweep/sweep.csv").read_text().splitlines())}
+    assert list(rows) == sorted(file.stem for file in (CONFIG_DIR / "ablation").glob("*.yaml"))
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    for name in ("detection/ap50", "cross/ap50", "cross/network_ap50", "cross/geometry_ap50", "reid/f1"):
+        assert all(0 <= float(row[f"test/{name}"]) <= 1 for row in rows.values()), name
+    assert (tmp_path / "sweep/sweep.png").is_file()
 
 
 @pytest.mark.parametrize("objects", [0, 1], ids=["no objects at all", "one object, in the first view only"])

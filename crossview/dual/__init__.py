@@ -1,1 +1,1 @@
-"""Two views of the same objects: projection between them, its learned correction, its losses."""
+"""Two views of the same objects: projection between them by geometry or learned, its losses, matching."""

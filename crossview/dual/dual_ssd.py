@@ -144,12 +144,11 @@ class DualSSD(nn.Module):
             return stacked.gather(2, index)
 
         first, second = output.placements
-        valid = pick((first.valid, second.valid)) & detections.present
         placed = PlacedDetections(
             boxes=pick((first.boxes, second.boxes)),
-            valid=valid,
+            valid=pick((first.valid, second.valid)) & detections.present,
             geometry_boxes=pick((first.geometry_boxes, second.geometry_boxes)),
-            geometry_valid=valid,
+            geometry_valid=pick((first.geometry_valid, second.geometry_valid)) & detections.present,
             covisibility=pick((first.covisibility, second.covisibility)).sigmoid(),
         )
         return detections, placed

@@ -16,13 +16,13 @@ from scipy.special import logsumexp
 
 from crossview.dual.match_score import (
     PairView,
+    PlaceDensity,
     hypothesis_log_priors,
     log_total,
-    place_log_density,
     size_log_density,
 )
 from crossview.dual.matching import LAST_SHARE, PairMatcher, Rows
-from crossview.geometry.ground import Array, GroundPoints, ground_points
+from crossview.geometry.ground import Array, GroundPoints, ground_points_of_views
 from crossview.geometry.relative_pose import PosePrior, fit_poses
 
 WEIGHTS = (
@@ -95,7 +95,8 @@ def calibrate(matcher: PairMatcher, pairs: Sequence[KnownPair], fit_poses_too: b
 
 def _matched(matcher: PairMatcher, pair: KnownPair) -> tuple[GroundPoints, GroundPoints]:
     """Ground points of the objects that both views have, with the stated poses."""
-    grounds = [ground_points(view.camera, view.boxes, matcher.foot) for view in (pair.view_1, pair.view_2)]
+    views = (pair.view_1, pair.view_2)
+    grounds = ground_points_of_views([view.camera for view in views], [view.boxes for view in views], matcher.foot)
     rows = np.nonzero(pair.same() & grounds[0].valid[:, None] & grounds[1].valid)
     return grounds[0].take(rows[0]), grounds[1].take(rows[1])
 
@@ -143,7 +144,7 @@ def fit_foot_sigmas(matcher: PairMatcher, pairs: Sequence[KnownPair]) -> PairMat
         seen_1, seen_2 = view_1.with_foot(trial.foot), view_2.with_foot(trial.foot)
         density = hypothesis_log_priors(trial.hidden_foot_probability)[:, None]
         density = density + size_log_density(seen_1, seen_2, trial.size_sigma, trial.freedom)
-        density = density + place_log_density(seen_1, seen_2, sigmas, trial.freedom)
+        density = density + PlaceDensity(seen_1, seen_2, trial.freedom)(sigmas)
         return -float(log_total(density).sum())
 
     start = np.log([getattr(matcher, name) for name, _, _ in FEET])
@@ -197,7 +198,7 @@ def _choices(matcher: PairMatcher, pair: KnownPair) -> list[tuple[Array, int]]:
     found = matcher(pair.view_1, pair.view_2)
     evidence = matcher.evidence(pair.view_1, pair.view_2, *found.ground)
     share = LAST_SHARE if found.pose.refined else 1.0
-    geometry = log_total(matcher.densities(evidence, *found.ground, share))
+    geometry = log_total(matcher.densities(evidence, pose_share=share))
     terms = np.stack(
         (
             np.ones_like(geometry),

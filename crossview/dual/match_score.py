@@ -18,6 +18,7 @@ from crossview.geometry.relative_pose import robust_cost
 
 MIN_PROBABILITY = 1e-3  # no detection and no co-visibility is surer than that
 MIN_SIZE_M = 1e-3  # an object is not lower than this
+STATED = np.zeros((2, 3))  # corrections of both poses that leave them as they are stated
 MAX_LOG_ODDS = 50.0  # beyond it a probability in float64 is one
 
 
@@ -41,28 +42,6 @@ class PairView(NamedTuple):
     embeddings: Array | None = None
 
 
-class PoseFreeEvidence(NamedTuple):
-    """What does not change with the poses.
-
-    Attributes:
-        sizes: (3, D1, D2) log densities of the sizes, with the log priors of the hypotheses.
-        classes: (D1, D2) -1 where the classes differ.
-        appearance: (D1, D2) similarity minus that of no evidence, 0 without embeddings.
-        covisibility: (D1, D2) log odds of both.
-        detection: (D1, D2) log odds of both.
-        located: (D1, D2) bool: both have a ground point.
-        has_appearance: whether there are embeddings.
-    """
-
-    sizes: Array
-    classes: Array
-    appearance: Array
-    covisibility: Array
-    detection: Array
-    located: NDArray[np.bool_]
-    has_appearance: bool
-
-
 def both_log_odds(probabilities_1: Array | None, probabilities_2: Array | None, shape: tuple[int, int]) -> Array:
     """Sum (D1, D2) of the log odds of probabilities (D1,) and (D2,); zeros where one is missing."""
     if probabilities_1 is None or probabilities_2 is None:
@@ -82,8 +61,8 @@ def similarity(view_1: PairView, view_2: PairView) -> Array | None:
 def along_by_hypothesis(view_1: GroundPoints, view_2: GroundPoints) -> tuple[Array, Array]:
     """Standard deviations along the ray (3, ...) in view 1 and in view 2."""
     return (
-        np.stack((view_1.along, view_1.along_hidden, view_1.along)),
-        np.stack((view_2.along, view_2.along, view_2.along_hidden)),
+        np.array((view_1.along, view_1.along_hidden, view_1.along)),
+        np.array((view_2.along, view_2.along, view_2.along_hidden)),
     )
 
 
@@ -114,28 +93,89 @@ def size_log_density(view_1: GroundPoints, view_2: GroundPoints, size_sigma: flo
     return density
 
 
-def place_log_density(view_1: GroundPoints, view_2: GroundPoints, pose_sigmas: Array, freedom: float) -> Array:
-    """Log density (3, ...), up to a constant, of the gaps between the two views' ground points.
+class _Rays:
+    """What the places of one view's objects (...) are made of, for any pose of its camera."""
 
-    Args:
-        view_1: objects (...), broadcastable with those of view 2.
-        view_2: objects (...).
-        pose_sigmas: (3,) standard deviations of what is not known of each pose: metres east, north, radians.
-        freedom: degrees of freedom of Student's t.
+    def __init__(self, view: GroundPoints, along: Array) -> None:
+        direction = np.array((np.sin(view.bearing), np.cos(view.bearing)))
+        self.bearing, self.distance = view.bearing, view.distance
+        self.start = np.moveaxis(view.points, -1, 0) - view.distance * direction
+        self.across = view.across**2
+        self.turned = view.distance**2
+        self.along = along * along
+
+    def places(self, pose_sigmas: Array, correction: Array) -> tuple[Array, Array, Array, Array, Array]:
+        """Metres east and north (...), and their covariance (3, ...): east, mixed, north."""
+        bearing = self.bearing + correction[2]
+        sin, cos = np.sin(bearing), np.cos(bearing)
+        across = self.across + pose_sigmas[2] ** 2 * self.turned
+        shared = across + pose_sigmas[0] ** 2
+        excess = self.along - across
+        excess_sin = excess * sin
+        return (
+            self.start[0] + (self.distance * sin + correction[0]),
+            self.start[1] + (self.distance * cos + correction[1]),
+            excess_sin * sin + shared,
+            excess_sin * cos,
+            excess * (cos * cos) + shared,
+        )
+
+
+class PlaceDensity:
+    """Log density of the gaps between two views' ground points, for any correction of the poses."""
+
+    def __init__(self, view_1: GroundPoints, view_2: GroundPoints, freedom: float) -> None:
+        """Keeps what does not change with the poses.
+
+        Args:
+            view_1: objects (...), broadcastable with those of view 2 (see `GroundPoints.reshaped`).
+            view_2: objects (...).
+            freedom: degrees of freedom of Student's t.
+        """
+        self.freedom = freedom
+        along_1, along_2 = along_by_hypothesis(view_1, view_2)
+        self._views = (_Rays(view_1, along_1), _Rays(view_2, along_2))
+
+    def __call__(self, pose_sigmas: Array, corrections: Array = STATED) -> Array:
+        """Log density (3, ...), up to a constant.
+
+        Args:
+            pose_sigmas: (3,) standard deviations of what is not known of each pose: metres east, north, radians. East
+                and north are equal.
+            corrections: (2, 3) of both poses.
+        """
+        places = [view.places(pose_sigmas, own) for view, own in zip(self._views, corrections, strict=True)]
+        x, y = (first - second for first, second in zip(places[0][:2], places[1][:2], strict=True))
+        east, mixed, north = (first + second for first, second in zip(places[0][2:], places[1][2:], strict=True))
+        determinant = east * north - mixed * mixed
+        squares = (north * (x * x) - mixed * (2 * x * y) + east * (y * y)) / determinant
+        return np.asarray(-robust_cost(squares, self.freedom) - 0.5 * np.log(determinant))
+
+
+class Evidence(NamedTuple):
+    """What speaks for and against each match, whatever the poses.
+
+    Attributes:
+        places: log densities of the places, for given poses.
+        along: (3, D1) and (3, D2) standard deviations along the ray, by hypothesis.
+        sizes: (3, D1, D2) log densities of the sizes, with the log priors of the hypotheses.
+        classes: (D1, D2) -1 where the classes differ.
+        appearance: (D1, D2) similarity minus that of no evidence, 0 without embeddings.
+        covisibility: (D1, D2) log odds of both.
+        detection: (D1, D2) log odds of both.
+        located: (D1, D2) bool: both have a ground point.
+        base: (D1, D2) score of all but places and sizes, with the price of no match.
     """
-    parts = []
-    for view, along in zip((view_1, view_2), along_by_hypothesis(view_1, view_2), strict=True):
-        sin, cos = np.sin(view.bearing), np.cos(view.bearing)
-        a, b = along * along, view.across**2 + (pose_sigmas[2] * view.distance) ** 2
-        parts.append((a * (sin * sin) + b * (cos * cos), (a - b) * (sin * cos), a * (cos * cos) + b * (sin * sin)))
-    shared = 2 * pose_sigmas[0] ** 2
-    east, mixed, north = (first + second for first, second in zip(*parts, strict=True))
-    east, north = east + shared, north + shared
-    gap = view_1.points - view_2.points
-    x, y = gap[..., 0], gap[..., 1]
-    determinant = east * north - mixed * mixed
-    squares = (north * (x * x) - 2 * mixed * (x * y) + east * (y * y)) / determinant
-    return np.asarray(-robust_cost(squares, freedom) - 0.5 * np.log(determinant))
+
+    places: PlaceDensity
+    along: tuple[Array, Array]
+    sizes: Array
+    classes: Array
+    appearance: Array
+    covisibility: Array
+    detection: Array
+    located: NDArray[np.bool_]
+    base: Array
 
 
 def log_total(densities: Array) -> Array:

@@ -19,21 +19,29 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from crossview.dual.match_score import (
+    STATED,
+    Evidence,
     PairView,
-    PoseFreeEvidence,
+    PlaceDensity,
     along_by_hypothesis,
     both_log_odds,
     hypothesis_log_priors,
     log_total,
     match_probability,
-    place_log_density,
     similarity,
     size_log_density,
 )
 from crossview.dual.pose_search import REMAINING_SHARE, search_pose
 from crossview.geometry.camera import Camera
-from crossview.geometry.ground import Array, FootSigma, GroundPoints, corrected, ground_points
-from crossview.geometry.relative_pose import PosePrior, PoseRefinement, fit_poses, refine_poses, stated_poses
+from crossview.geometry.ground import Array, FootSigma, GroundPoints, corrected, ground_points_of_views
+from crossview.geometry.relative_pose import (
+    KNOWN_EXACTLY,
+    PosePrior,
+    PoseRefinement,
+    refine_poses,
+    stated_poses,
+    step_poses,
+)
 
 Rows = NDArray[np.int64]
 OFFER = 2.0  # nats below even odds: unlikely matches are offered too, for a threshold to choose from
@@ -154,12 +162,13 @@ class PairMatcher:
         """
         for number, view in enumerate((view_1, view_2), start=1):
             _check(view, f"view {number}")
-        ground_1, ground_2 = (ground_points(view.camera, view.boxes, self.foot) for view in (view_1, view_2))
+        ground_1, ground_2 = ground_points_of_views(
+            (view_1.camera, view_2.camera), (view_1.boxes, view_2.boxes), self.foot
+        )
         evidence = self.evidence(view_1, view_2, ground_1, ground_2)
         pose = self._refined(evidence, ground_1, ground_2)
-        ground_1, ground_2 = _corrected(ground_1, ground_2, pose.corrections)
         share = LAST_SHARE if pose.refined else 1.0
-        scores = self.scores(evidence, self.densities(evidence, ground_1, ground_2, share))
+        scores = self.scores(evidence, self.densities(evidence, pose.corrections, share))
         index_1, index_2 = assign(scores + OFFER)
         return PairMatches(
             index_1,
@@ -167,60 +176,60 @@ class PairMatcher:
             match_probability(scores)[index_1, index_2],
             pose,
             (corrected(view_1.camera, pose.corrections[0]), corrected(view_2.camera, pose.corrections[1])),
-            (ground_1, ground_2),
+            (ground_1.moved(pose.corrections[0]), ground_2.moved(pose.corrections[1])),
         )
 
-    def evidence(
-        self, view_1: PairView, view_2: PairView, ground_1: GroundPoints, ground_2: GroundPoints
-    ) -> PoseFreeEvidence:
-        """What does not change with the poses."""
+    def evidence(self, view_1: PairView, view_2: PairView, ground_1: GroundPoints, ground_2: GroundPoints) -> Evidence:
+        """What speaks for and against each match, whatever the poses."""
         shape = (len(view_1.labels), len(view_2.labels))
         alike = similarity(view_1, view_2)
-        return PoseFreeEvidence(
+        rows, columns = ground_1.reshaped(-1, 1), ground_2.reshaped(1, -1)
+        classes = np.where(view_1.labels[:, None] == view_2.labels, 0.0, -1.0)
+        appearance = np.zeros(shape) if alike is None else alike - self.appearance_zero
+        covisibility = both_log_odds(view_1.covisibility, view_2.covisibility, shape)
+        detection = both_log_odds(view_1.scores, view_2.scores, shape)
+        located = ground_1.valid[:, None] & ground_2.valid
+        unlocated_price = -np.inf if alike is None else self.unlocated_price
+        return Evidence(
+            places=PlaceDensity(rows, columns, self.freedom),
+            along=along_by_hypothesis(ground_1, ground_2),
             sizes=hypothesis_log_priors(self.hidden_foot_probability)[:, None, None]
-            + size_log_density(ground_1.reshaped(-1, 1), ground_2.reshaped(1, -1), self.size_sigma, self.freedom),
-            classes=np.where(view_1.labels[:, None] == view_2.labels, 0.0, -1.0),
-            appearance=np.zeros(shape) if alike is None else alike - self.appearance_zero,
-            covisibility=both_log_odds(view_1.covisibility, view_2.covisibility, shape),
-            detection=both_log_odds(view_1.scores, view_2.scores, shape),
-            located=ground_1.valid[:, None] & ground_2.valid,
-            has_appearance=alike is not None,
+            + size_log_density(rows, columns, self.size_sigma, self.freedom),
+            classes=classes,
+            appearance=appearance,
+            covisibility=covisibility,
+            detection=detection,
+            located=located,
+            base=np.where(located, self.no_match_price, unlocated_price)
+            + self.class_weight * classes
+            + self.appearance_weight * appearance
+            + self.covisibility_weight * covisibility
+            + self.detection_weight * detection,
         )
 
-    def densities(
-        self, evidence: PoseFreeEvidence, ground_1: GroundPoints, ground_2: GroundPoints, pose_share: float = 1.0
-    ) -> Array:
+    def densities(self, evidence: Evidence, corrections: Array = STATED, pose_share: float = 1.0) -> Array:
         """Log density (3, D1, D2), up to a constant, of places and sizes; meaningless where one is not located.
 
         Args:
             evidence: of the pair.
-            ground_1: D1 ground points with the poses to score.
-            ground_2: D2 ground points.
+            corrections: (2, 3) of the poses to score.
             pose_share: how much of the poses' stated uncertainty is left.
         """
-        sigmas = pose_share * self.prior.sigmas()
-        places = place_log_density(ground_1.reshaped(-1, 1), ground_2.reshaped(1, -1), sigmas, self.freedom)
-        return np.asarray(evidence.sizes + places)
+        return np.asarray(evidence.sizes + evidence.places(pose_share * self.prior.sigmas(), corrections))
 
-    def scores(self, evidence: PoseFreeEvidence, densities: Array) -> Array:
+    def scores(self, evidence: Evidence, densities: Array) -> Array:
         """Log odds (D1, D2) of the same object, minus infinity where nothing can be said."""
-        geometry = self.no_match_price + self.geometry_weight * log_total(densities)
-        unlocated = self.unlocated_price if evidence.has_appearance else -np.inf
-        return np.asarray(
-            np.where(evidence.located, geometry, unlocated)
-            + self.class_weight * evidence.classes
-            + self.appearance_weight * evidence.appearance
-            + self.covisibility_weight * evidence.covisibility
-            + self.detection_weight * evidence.detection
-        )
+        return np.asarray(evidence.base + np.where(evidence.located, self.geometry_weight * log_total(densities), 0.0))
 
-    def _refined(self, evidence: PoseFreeEvidence, ground_1: GroundPoints, ground_2: GroundPoints) -> PoseRefinement:
+    def _refined(self, evidence: Evidence, ground_1: GroundPoints, ground_2: GroundPoints) -> PoseRefinement:
         """The poses after some rounds of matching and refining, from the better of two starts."""
         if not self.refine:
             return stated_poses(self.prior, "refinement is switched off")
+        if not self.prior.sigmas().any():
+            return stated_poses(self.prior, KNOWN_EXACTLY)
         without_place = np.where(evidence.located, self.scores(evidence, evidence.sizes), -np.inf)
         searched = search_pose(ground_1, ground_2, self.prior, without_place, self.freedom)
-        starts = [(np.zeros((2, 3)), 1.0, self.rounds)]
+        starts = [(STATED, 1.0, self.rounds)]
         if searched.any():
             starts.append((searched, REMAINING_SHARE, -(-self.rounds // 2)))
         ends = [self._annealed(evidence, ground_1, ground_2, *start) for start in starts]
@@ -229,7 +238,7 @@ class PairMatcher:
 
     def _annealed(
         self,
-        evidence: PoseFreeEvidence,
+        evidence: Evidence,
         ground_1: GroundPoints,
         ground_2: GroundPoints,
         corrections: Array,
@@ -239,17 +248,16 @@ class PairMatcher:
         """Matches and refines in turn, while the share of the poses' uncertainty in the score shrinks."""
         for number in range(rounds):
             left = max(share * (1 - number / max(rounds - 1, 1)), LAST_SHARE)
-            densities = self.densities(evidence, *_corrected(ground_1, ground_2, corrections), left)
+            densities = self.densities(evidence, corrections, left)
             scores = self.scores(evidence, densities)
             index_1, index_2 = assign(scores)
             is_located = evidence.located[index_1, index_2]
             index_1, index_2 = index_1[is_located], index_2[is_located]
-            matched = _as_likely(ground_1.take(index_1), ground_2.take(index_2), densities[:, index_1, index_2])
+            matched = _as_likely(evidence, ground_1, ground_2, index_1, index_2, densities[:, index_1, index_2])
             if len(index_1) < 2:
                 break
-            fit = fit_poses(*matched, self.prior, corrections, self.freedom, iterations=1)
-            corrections, prior_cost = fit.corrections, fit.prior_square / 2
-        support = float(scores[index_1, index_2].sum()) - prior_cost if len(index_1) >= 2 else -math.inf
+            corrections, prior_square = step_poses(*matched, self.prior, corrections, self.freedom)
+        support = float(scores[index_1, index_2].sum()) - prior_square / 2 if len(index_1) >= 2 else -math.inf
         return _Annealed(corrections, *matched, support)
 
 
@@ -269,15 +277,15 @@ class _Annealed(NamedTuple):
     support: float
 
 
-def _corrected(ground_1: GroundPoints, ground_2: GroundPoints, corrections: Array) -> tuple[GroundPoints, GroundPoints]:
-    return ground_1.moved(corrections[0]), ground_2.moved(corrections[1])
-
-
-def _as_likely(ground_1: GroundPoints, ground_2: GroundPoints, densities: Array) -> tuple[GroundPoints, GroundPoints]:
+def _as_likely(
+    evidence: Evidence, ground_1: GroundPoints, ground_2: GroundPoints, index_1: Rows, index_2: Rows, densities: Array
+) -> tuple[GroundPoints, GroundPoints]:
     """Matched points (M) with the uncertainty of the likeliest hypothesis of densities (3, M): which foot is hidden."""
     likeliest = densities.argmax(axis=0)
-    along_1, along_2 = (np.choose(likeliest, along) for along in along_by_hypothesis(ground_1, ground_2))
-    return ground_1._replace(along=along_1), ground_2._replace(along=along_2)
+    return (
+        ground_1.take(index_1)._replace(along=evidence.along[0][likeliest, index_1]),
+        ground_2.take(index_2)._replace(along=evidence.along[1][likeliest, index_2]),
+    )
 
 
 def assign(scores: Array) -> tuple[Rows, Rows]:

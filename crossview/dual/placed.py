@@ -14,7 +14,7 @@ class PlacedDetections(NamedTuple):
     """Detections of views (...), D each with padding, placed in the other view of the pair.
 
     Attributes:
-        boxes: (..., D, 4) placed by geometry and the learned correction.
+        boxes: (..., D, 4) placed by the network's projection head.
         valid: (..., D) bool: whether there is such a place (False on padding too).
         geometry_boxes: (..., D, 4) placed by geometry alone.
         geometry_valid: (..., D) bool.

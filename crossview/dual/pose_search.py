@@ -8,11 +8,12 @@ Convention:
 """
 
 import itertools
+import math
 
 import numpy as np
 
 from crossview.geometry.ground import Array, GroundPoints
-from crossview.geometry.relative_pose import PosePrior, robust_cost
+from crossview.geometry.relative_pose import PosePrior, robust_cost, robust_power
 
 STEPS = (-1.3, 0.0, 1.3)  # of the grid, in sigmas of the relative pose, for each of its three numbers
 REMAINING_SHARE = 0.5  # of the poses' uncertainty between the grid's points
@@ -57,11 +58,26 @@ def search_pose(
     points = [_candidate_points(view, candidates[:, number]) for number, view in enumerate((view_1, view_2))]
     x = points[0][0][:, :, None] - points[1][0][:, None, :]
     y = points[0][1][:, :, None] - points[1][1][:, None, :]
-    squares = x * x * (north / determinant) - x * y * (2 * mixed / determinant) + y * y * (east / determinant)
-    scores = without_place - 0.5 * np.log(determinant) - robust_cost(squares, freedom)
-    total = np.maximum(scores.max(axis=2, initial=0.0), 0.0).sum(axis=1)
+    squares = (north / determinant * x - 2 * mixed / determinant * y) * x + east / determinant * (y * y)
+    total = _best_scores(without_place - 0.5 * np.log(determinant), squares, freedom).sum(axis=1)
     prior_cost = (_grid() ** 2).sum(axis=1) / 2
     return np.asarray(candidates[int(np.argmax(total - prior_cost))])
+
+
+def _best_scores(at_zero: Array, squares: Array, freedom: float) -> Array:
+    """The best score (K, D1), but at least 0, of each object of view 1 with any of view 2.
+
+    Args:
+        at_zero: (D1, D2) scores where the places agree.
+        squares: (K, D1, D2) squared distances of the places.
+        freedom: degrees of freedom of Student's t.
+    """
+    if math.isinf(freedom):
+        return np.asarray((at_zero - robust_cost(squares, freedom)).max(axis=2, initial=0.0))
+    # The logarithm of `robust_cost` is taken of the best ones only: it is most of the time.
+    power = robust_power(freedom)
+    ratio = np.exp(at_zero / power) / (1 + squares / freedom)
+    return np.asarray(power * np.log(ratio.max(axis=2, initial=1.0)))
 
 
 def _candidate_points(view: GroundPoints, corrections: Array) -> tuple[Array, Array]:

@@ -134,7 +134,7 @@ def _by_geometry(evidence: Evidence, view: int) -> Boxes:
 
 
 def _by_network(evidence: Evidence, view: int) -> Boxes:
-    """Geometry with the stated poses, and the learned correction."""
+    """Where the network puts them, which knows the stated poses."""
     return evidence.scene.views[view].detections
 
 
@@ -148,14 +148,21 @@ def _by_match(evidence: Evidence, view: int) -> Boxes:
 
 
 def _by_everything(evidence: Evidence, view: int) -> Boxes:
-    """Geometry with the refined poses and the learned correction; matched ones at the position that both views give."""
+    """Where the network puts them, moved as the refined poses move geometry; matched ones at their common position.
+
+    A box that the network places and geometry does not stays where it is.
+    """
     boxes, found = evidence.scene.views[view].detections, evidence.found
     source, target = found.cameras[view], found.cameras[1 - view]
     rows = torch.from_numpy(boxes.boxes).double()
     projected, seen = project_boxes(source.per_object(), target.per_object(), rows)
     geometry, valid = projected.numpy(), seen.numpy()
-    placed = _corrected_alike(geometry, boxes.geometry.astype(np.float64), boxes.placed.astype(np.float64))
-    placed = np.where((boxes.placed_valid & valid)[:, None], placed, geometry)
+    by_network = boxes.placed.astype(np.float64)
+    period = evidence.scene.views[1 - view].period
+    placed = _corrected_alike(geometry, boxes.geometry.astype(np.float64), by_network, period)
+    placed = np.where((boxes.placed_valid & boxes.geometry_valid & valid)[:, None], placed, geometry)
+    alone = boxes.placed_valid & ~boxes.geometry_valid
+    placed, valid = np.where(alone[:, None], by_network, placed), valid | alone
     own, _ = indices(found, view)
     used = evidence.location.valid & evidence.trusted
     own, position = own[used], evidence.location.east_north[used]
@@ -164,10 +171,14 @@ def _by_everything(evidence: Evidence, view: int) -> Boxes:
     return boxes._replace(placed=placed.astype(np.float32), placed_valid=valid)
 
 
-def _corrected_alike(boxes: NDArray[np.float64], before: NDArray[np.float64], after: NDArray[np.float64]) -> np.ndarray:
-    """Boxes (K, 4) changed as others (K, 4) were: the same shift in shares of the size, the same growth."""
+def _corrected_alike(
+    boxes: NDArray[np.float64], before: NDArray[np.float64], after: NDArray[np.float64], period: float
+) -> np.ndarray:
+    """Boxes (K, 4) changed as others (K, 4) were, the short way around: the same shift in sizes, the same growth."""
     size, size_before, size_after = (value[:, 2:] - value[:, :2] for value in (boxes, before, after))
-    shift = ((after - before)[:, :2] + (after - before)[:, 2:]) / 2 / size_before * size
+    shift = ((after - before)[:, :2] + (after - before)[:, 2:]) / 2
+    shift[:, 0] -= period * np.round(shift[:, 0] / period)
+    shift *= size / size_before
     growth = (size_after / size_before - 1) * size / 2
     return np.asarray(boxes + np.concatenate((shift - growth, shift + growth), axis=1))
 
@@ -201,9 +212,10 @@ def match_scene(scene: Scene, baseline: Baseline, matcher: PairMatcher, settings
     start = time.perf_counter()
     found = own(*views)
     seconds = time.perf_counter() - start
+    ground = [points.as_normal(own.freedom) for points in found.ground]
     location = locate_pairs(
-        found.ground[0].take(found.index_1),
-        found.ground[1].take(found.index_2),
+        ground[0].take(found.index_1),
+        ground[1].take(found.index_2),
         found.pose.covariance,
         own.hidden_foot_probability,
     )
@@ -217,7 +229,7 @@ def match_scene(scene: Scene, baseline: Baseline, matcher: PairMatcher, settings
         ]
     singles = [
         _spread(locate_single(points, found.pose.covariance[part, part], own.hidden_foot_probability), rows, view)
-        for points, rows, view, part in zip(found.ground, used, scene.views, (slice(0, 3), slice(3, 6)), strict=True)
+        for points, rows, view, part in zip(ground, used, scene.views, (slice(0, 3), slice(3, 6)), strict=True)
     ]
     return Matched(
         found.index_1,

@@ -157,9 +157,11 @@ def _annotated(objects: Objects) -> ViewDetections:
 def _place(module: CrossViewModule, cameras: Camera, annotated: ViewDetections) -> PlacedDetections:
     """Where the network places boxes (B, 2, G) in the other view."""
     directions = module.net.place(annotated.boxes, annotated.scores, cameras)
-    boxes, geometry, valid, logits = (torch.stack(parts, dim=1) for parts in zip(*directions, strict=True))
-    valid = valid & annotated.present
-    return PlacedDetections(boxes, valid, geometry, valid, logits.sigmoid())
+    boxes, valid, geometry, geometry_valid, logits = (
+        torch.stack(parts, dim=1) for parts in zip(*directions, strict=True)
+    )
+    present = annotated.present
+    return PlacedDetections(boxes, valid & present, geometry, geometry_valid & present, logits.sigmoid())
 
 
 def _truth(objects: Objects, *view: int) -> Truth:

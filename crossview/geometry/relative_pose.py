@@ -18,8 +18,9 @@ import numpy as np
 
 from crossview.geometry.ground import Array, GroundPoints
 
-STEP_TOLERANCE = 1e-6  # prior sigmas; a fit that changes by less has arrived
+STEP_TOLERANCE = 1e-3  # prior sigmas; a fit that changes by less has arrived
 COST_TOLERANCE = 1e-6  # nats; points that already agree fit equally well up to rounding
+KNOWN_EXACTLY = "the stated poses are known exactly"  # a reason not to refine them
 INLIER_SQUARE = -2.0 * math.log(0.01)  # squared Mahalanobis distance of two dimensions that 1 % of true matches exceed
 
 
@@ -81,7 +82,12 @@ def robust_cost(squares: Array, freedom: float, dimensions: int = 2) -> Array:
     """
     if math.isinf(freedom):
         return squares / 2
-    return (freedom + dimensions) / 2 * np.log1p(squares / freedom)
+    return robust_power(freedom, dimensions) * np.log1p(squares / freedom)
+
+
+def robust_power(freedom: float, dimensions: int = 2) -> float:
+    """The power to which Student's t takes ``1 / (1 + squares / freedom)``."""
+    return (freedom + dimensions) / 2
 
 
 class _Gaps(NamedTuple):
@@ -127,6 +133,46 @@ class _MatchedPoints:
         return _Gaps(offsets, gaps, inverse, squares)
 
 
+class _Solver:
+    """Gauss-Newton steps towards the most likely corrections, reweighted for Student's t.
+
+    The unknowns are counted in prior sigmas, so that a sigma of zero, a pose that is known, needs no special case.
+    """
+
+    def __init__(self, matched: _MatchedPoints, prior: PosePrior, freedom: float) -> None:
+        self.sigmas = np.concatenate((prior.sigmas(), prior.sigmas()))
+        self.freedom = freedom
+        # Rows: all gaps to the east, then all to the north.
+        self.jacobian = np.zeros((2, matched.distance.shape[1], 6))
+        self.jacobian[0, :, 0] = self.jacobian[1, :, 1] = self.sigmas[0]
+        self.jacobian[0, :, 3] = self.jacobian[1, :, 4] = -self.sigmas[3]
+
+    def units(self, corrections: Array) -> Array:
+        """Corrections (2, 3) in prior sigmas (6,)."""
+        return np.divide(corrections.ravel(), self.sigmas, out=np.zeros(6), where=self.sigmas > 0)
+
+    def corrections(self, unit: Array) -> Array:
+        """Corrections (2, 3) of prior sigmas (6,)."""
+        return np.asarray((unit * self.sigmas).reshape(2, 3))
+
+    def step(self, now: _Gaps, unit: Array) -> tuple[Array, Array]:
+        """What (6,) to take off the corrections (6,), and the normal matrix (6, 6), both in prior sigmas."""
+        jacobian, sigmas = self.jacobian, self.sigmas
+        # Clockwise: what lies north of a camera moves east.
+        jacobian[0, :, 2], jacobian[1, :, 2] = now.offsets[0, 1] * sigmas[2], now.offsets[0, 0] * -sigmas[2]
+        jacobian[0, :, 5], jacobian[1, :, 5] = now.offsets[1, 1] * -sigmas[5], now.offsets[1, 0] * sigmas[5]
+        weights = (
+            np.ones_like(now.squares) if math.isinf(self.freedom) else (self.freedom + 2) / (self.freedom + now.squares)
+        )
+        own_east, mixed, own_north = (now.inverse * weights)[:, :, None]
+        weighted = np.concatenate(
+            (own_east * jacobian[0] + mixed * jacobian[1], mixed * jacobian[0] + own_north * jacobian[1])
+        )
+        normal = weighted.T @ jacobian.reshape(-1, 6)
+        normal.flat[::7] += 1.0  # the prior: each unknown is its own unit
+        return np.asarray(np.linalg.solve(normal, unit + weighted.T @ now.gaps.ravel())), normal
+
+
 def fit_poses(
     view_1: GroundPoints,
     view_2: GroundPoints,
@@ -138,8 +184,7 @@ def fit_poses(
     """Robust weighted least squares for the corrections of both poses from matched ground points.
 
     Gauss-Newton with reweighting for Student's t (Lange, Little and Taylor, "Robust statistical modeling using the t
-    distribution", 1989). The unknowns are counted in prior sigmas, so that a sigma of zero, a pose that is known,
-    needs no special case.
+    distribution", 1989).
 
     Args:
         view_1: M points as seen in view 1, with the stated pose.
@@ -149,34 +194,33 @@ def fit_poses(
         freedom: degrees of freedom of Student's t.
         iterations: steps at most; it stops when one changes nothing any more.
     """
-    sigmas = np.concatenate((prior.sigmas(), prior.sigmas()))
-    corrections = np.zeros((2, 3)) if start is None else start
-    unit = np.divide(corrections.ravel(), sigmas, out=np.zeros(6), where=sigmas > 0)
     matched = _MatchedPoints(view_1, view_2)
-    now = matched.gaps(corrections)
-    # Rows: all gaps to the east, then all to the north.
-    jacobian = np.zeros((2, len(view_1.distance), 6))
-    jacobian[0, :, 0] = jacobian[1, :, 1] = sigmas[0]
-    jacobian[0, :, 3] = jacobian[1, :, 4] = -sigmas[3]
+    solver = _Solver(matched, prior, freedom)
+    corrections = np.zeros((2, 3)) if start is None else start
+    unit, now = solver.units(corrections), matched.gaps(corrections)
     for _ in range(iterations):
-        # Clockwise: what lies north of a camera moves east.
-        jacobian[0, :, 2], jacobian[1, :, 2] = now.offsets[0, 1] * sigmas[2], now.offsets[0, 0] * -sigmas[2]
-        jacobian[0, :, 5], jacobian[1, :, 5] = now.offsets[1, 1] * -sigmas[5], now.offsets[1, 0] * sigmas[5]
-        weights = np.ones_like(now.squares) if math.isinf(freedom) else (freedom + 2) / (freedom + now.squares)
-        own_east, mixed, own_north = (now.inverse * weights)[:, :, None]
-        weighted = np.concatenate(
-            (own_east * jacobian[0] + mixed * jacobian[1], mixed * jacobian[0] + own_north * jacobian[1])
-        )
-        normal = weighted.T @ jacobian.reshape(-1, 6)
-        normal.flat[::7] += 1.0  # the prior: each unknown is its own unit
-        step = np.linalg.solve(normal, unit + weighted.T @ now.gaps.ravel())
+        step, normal = solver.step(now, unit)
         unit = unit - step
-        corrections = (unit * sigmas).reshape(2, 3)
+        corrections = solver.corrections(unit)
         now = matched.gaps(corrections)
         if abs(step).max() < STEP_TOLERANCE:
             break
-    covariance = sigmas[:, None] * np.linalg.inv(normal) * sigmas
+    covariance = solver.sigmas[:, None] * np.linalg.inv(normal) * solver.sigmas
     return PoseFit(corrections, covariance, now.squares, float(unit @ unit))
+
+
+def step_poses(
+    view_1: GroundPoints, view_2: GroundPoints, prior: PosePrior, corrections: Array, freedom: float
+) -> tuple[Array, float]:
+    """One step of `fit_poses` from corrections (2, 3): the next ones, and their squared distance from the stated poses.
+
+    The distance is Mahalanobis'.
+    """
+    matched = _MatchedPoints(view_1, view_2)
+    solver = _Solver(matched, prior, freedom)
+    unit = solver.units(corrections)
+    unit = unit - solver.step(matched.gaps(corrections), unit)[0]
+    return solver.corrections(unit), float(unit @ unit)
 
 
 class PoseRefinement(NamedTuple):
@@ -237,7 +281,7 @@ def refine_poses(
     if count < 2:
         return stated_poses(prior, f"{count} matches with a ground point; at least 2 are needed", count)
     if not prior.sigmas().any():
-        return stated_poses(prior, "the stated poses are known exactly", count)
+        return stated_poses(prior, KNOWN_EXACTLY, count)
     stated = _MatchedPoints(view_1, view_2).gaps(np.zeros((2, 3))).squares
     inliers_before = int((stated < INLIER_SQUARE).sum())
     fit = fit_poses(view_1, view_2, prior, start, freedom)

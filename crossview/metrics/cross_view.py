@@ -155,7 +155,7 @@ class CrossViewMetrics(KeyedRows):
         """All values are float64, and nan where there was nothing to score: then there is nothing to log.
 
         Returns:
-            ``ap50`` of the placed boxes and ``geometry_ap50`` of those without the learned correction, ranked by
+            ``ap50`` of the placed boxes and ``geometry_ap50`` of those that geometry alone places, ranked by
             class score times co-visibility (all-points area, mean over classes, named by the threshold);
             ``center_px``, the median distance in panorama pixels between placed and annotated centre, of the true
             positives of detection that the other view annotates too and that have a valid place.

@@ -32,6 +32,7 @@ from crossview.sweeps.jobs import (
     close_jobs,
     read_job,
     read_jobs,
+    read_metrics,
     split_overrides,
     write_job,
     write_table,
@@ -43,6 +44,10 @@ class SweepReport(Callback):
 
     A single run is left alone.
     """
+
+    def __init__(self, metrics: Sequence[str] = ()) -> None:
+        """Takes the names of the metrics that the table has besides the monitored one."""
+        self.metrics = list(metrics)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # Hydra's signature
         """Refuses what cannot be swept, before any job.
@@ -87,7 +92,8 @@ class SweepReport(Callback):
         job = read_job(Path(config.hydra.runtime.output_dir))
         if job is None:
             raise FileNotFoundError(f"{config.hydra.runtime.output_dir}/{JOB_FILE} was removed during the job")
-        job = replace(_outcome(job, job_return), seconds=time.time() - job.started)
+        metrics = read_metrics(Path(job.run_dir), self.metrics)
+        job = replace(_outcome(job, job_return), metrics=metrics, seconds=time.time() - job.started)
         job_return.status = JobStatus.COMPLETED
         job_return.return_value = job.metric
         write_job(job)

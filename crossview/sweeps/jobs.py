@@ -5,8 +5,8 @@ The jobs may run in processes or on machines of their own, so that the files are
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from io import StringIO
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from crossview.files import write_whole
 
 JOB_FILE, TABLE_FILE = "job.json", "sweep.csv"
+METRICS_FILE = "metrics.json"  # left by the run itself
 
 
 class Status(StrEnum):
@@ -40,6 +41,7 @@ class Job:
         started: seconds since 1970.
         status: how far it got.
         metric: best value of the monitored metric, None if it was never measured.
+        metrics: further ones of its ``metrics.json`` by name, None where there was nothing to measure.
         seconds: that the job took.
         error: what went wrong, if it failed.
     """
@@ -53,6 +55,7 @@ class Job:
     started: float
     status: Status = Status.RUNNING
     metric: float | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
     seconds: float | None = None
     error: str | None = None
 
@@ -83,6 +86,15 @@ def read_jobs(sweep_dir: Path) -> list[Job]:
     return sorted((job for job in found if job is not None), key=lambda job: job.number)
 
 
+def read_metrics(run_dir: Path, names: Sequence[str]) -> dict[str, float | None]:
+    """Those of some metrics that a run has left; none if it did not get to the end."""
+    try:
+        found: dict[str, float | None] = json.loads((run_dir / METRICS_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return {name: found[name] for name in names if name in found}
+
+
 def close_jobs(sweep_dir: Path) -> list[Job]:
     """All jobs of a sweep that is over: one that still runs will not end any more."""
     jobs = read_jobs(sweep_dir)
@@ -94,18 +106,22 @@ def close_jobs(sweep_dir: Path) -> list[Job]:
 
 
 def write_table(sweep_dir: Path, jobs: Sequence[Job]) -> None:
-    """Leaves ``sweep.csv``: one line for a job, with one column for each setting that was given on the command line."""
+    """Leaves ``sweep.csv``: one line for a job.
+
+    Each setting that was given on the command line has a column, and each further metric that any job has.
+    """
     names = list(dict.fromkeys(name for job in jobs for name in job.overrides))
+    metrics = list(dict.fromkeys(name for job in jobs for name in job.metrics))
     text = StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["job", *names, "status", "metric", "seconds", "run_dir", "error"])
+    table.writerow(["job", *names, "status", "metric", *metrics, "seconds", "run_dir", "error"])
     for job in jobs:
         settings = [job.overrides.get(name, "") for name in names]
         folder = Path(job.run_dir).relative_to(job.sweep_dir).as_posix()
         seconds = "" if job.seconds is None else f"{job.seconds:.1f}"
-        metric = "" if job.metric is None else repr(job.metric)
+        numbers = ["" if value is None else repr(value) for value in (job.metric, *map(job.metrics.get, metrics))]
         first_line = (job.error or "").strip().partition("\n")[0]
-        table.writerow([job.number, *settings, job.status.value, metric, seconds, folder, first_line])
+        table.writerow([job.number, *settings, job.status.value, *numbers, seconds, folder, first_line])
     write_whole(sweep_dir / TABLE_FILE, text.getvalue(), shared=True)
 
 

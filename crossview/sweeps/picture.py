@@ -20,6 +20,7 @@ COLORS = {
 }
 PANEL_INCHES = (4.2, 3.4)
 COLUMNS = 3
+FEW_LABELS = 5  # more of them stand upright, so that none lies on its neighbour
 LOG_RATIO = 8.0  # of the largest to the smallest value, from which on an axis is logarithmic
 
 
@@ -73,7 +74,8 @@ def _places(axes: Axes, values: Sequence[str]) -> list[float]:
             axes.set_xscale("log")
         return numbers
     labels = list(dict.fromkeys(values))
-    axes.set_xticks(range(len(labels)), [label or "not set" for label in labels], rotation=20, fontsize="small")
+    rotation = 20 if len(labels) <= FEW_LABELS else 90
+    axes.set_xticks(range(len(labels)), [label or "not set" for label in labels], rotation=rotation, fontsize="small")
     return [float(labels.index(value)) for value in values]
 
 

@@ -1,6 +1,7 @@
 """Pairs of panoramas above a street of standing objects, and a narrow network that looks at them."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from crossview.detector.anchors import AnchorGrid
 from crossview.detector.ssd import SSD
 from crossview.detector.vgg import VGG16
 from crossview.dual.dual_ssd import DualSSD
-from crossview.dual.head import ProjectionHead
+from crossview.dual.head import ProjectionHead, ResidualHead
 from crossview.geometry.camera import Camera, panorama_camera
 from crossview.geometry.projection import Standing, view_boxes
 
@@ -80,10 +81,12 @@ def narrow_detector(classes: int = 2, size: tuple[int, int] = SIZE, seed: int = 
     return SSD(backbone, classes, size, AnchorGrid((0.1, 0.2, 0.37, 0.54, 0.71), ratios), stages)
 
 
-def narrow_network(share_weights: bool = True, learned: bool = True, seed: int = 0) -> DualSSD:
+def narrow_network(
+    share_weights: bool = True, head: Callable[..., ProjectionHead] = ResidualHead, seed: int = 0
+) -> DualSSD:
     """The dual network with the narrow detector."""
     detector = narrow_detector(seed=seed)
-    return DualSSD(detector, ProjectionHead(SIZE, VARIANCES, hidden=16, learned=learned), share_weights)
+    return DualSSD(detector, head(SIZE, VARIANCES, hidden=16), share_weights)
 
 
 def random_images(seed: int, pairs: int, size: tuple[int, int] = SIZE) -> Tensor:

@@ -11,7 +11,7 @@ from crossview.detector.loss import LossTerms
 from crossview.detector.targets import NEUTRAL, AnchorMatches
 from crossview.dual.criterion import TERMS, DualCriterion
 from crossview.dual.dual_ssd import DualOutput
-from crossview.dual.head import Placement, ProjectionHead
+from crossview.dual.head import Placement, ProjectionHead, ResidualHead
 from crossview.geometry.boxes import encode, to_centers, to_corners
 from crossview.geometry.camera import Camera, period
 from tests.dual.scenes import SIZE, VARIANCES, narrow_detector, random_cameras, street, train_head
@@ -35,7 +35,7 @@ def swapped(batch: Fields) -> Fields:
 
 def head_for(camera: Camera, trained: bool) -> ProjectionHead:
     torch.manual_seed(2)
-    head = ProjectionHead(SIZE, VARIANCES, hidden=16).to(camera.yaw.dtype)
+    head = ResidualHead(SIZE, VARIANCES, hidden=16).to(camera.yaw.dtype)
     if trained:
         train_head(head)
     return head
@@ -126,7 +126,8 @@ def test_targets_of_a_direction_are_the_boxes_of_the_other_view():
     for i in range(2):
         number = (inverse if i == 0 else order)[matches[i].objects]
         boxes = objects.boxes[:, 1 - i].gather(1, number.unsqueeze(-1).expand(-1, -1, 4))
-        answers.append(Placement(boxes, boxes, torch.ones_like(number).bool(), torch.zeros(number.shape)))
+        everywhere = torch.ones_like(number).bool()
+        answers.append(Placement(boxes, everywhere, boxes, everywhere, torch.zeros(number.shape)))
     right = run(criterion, output._replace(placements=(answers[0], answers[1])), objects, camera)
     assert [right[name][1] for name in TERMS[2:]] == pytest.approx([0, 0], abs=1e-6)
     wrong = run(criterion, output._replace(placements=(answers[1], answers[0])), objects, camera)
@@ -147,7 +148,8 @@ def test_each_direction_goes_around_the_seam_of_the_view_it_points_to():
         around = float(period(wide)[0, 1 - i])
         boxes = boxes + torch.tensor([around, 0, around, 0])
         number = matches[i].objects
-        answers.append(Placement(boxes, boxes, torch.ones_like(number).bool(), torch.zeros(number.shape)))
+        everywhere = torch.ones_like(number).bool()
+        answers.append(Placement(boxes, everywhere, boxes, everywhere, torch.zeros(number.shape)))
     found = run(criterion, output._replace(placements=(answers[0], answers[1])), objects, wide)
     assert [found[name] for name in TERMS[:2]] == [pytest.approx((0, 0), abs=1e-6)] * 2
     assert [found[name][1] for name in TERMS[2:]] == pytest.approx([0, 0], abs=1e-5)

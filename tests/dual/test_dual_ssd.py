@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -5,6 +7,8 @@ from torch import Tensor
 from crossview.detector.decode import DetectionDecoder, decode_boxes
 from crossview.dual.criterion import TERMS, DualCriterion
 from crossview.dual.dual_ssd import DualOutput, DualSSD
+from crossview.dual.head import GeometryHead, ResidualHead
+from crossview.dual.learned import LearnedHead
 from crossview.geometry.camera import Camera, period
 from crossview.geometry.projection import project_boxes
 from tests.dual.scenes import SIZE, VARIANCES, narrow_network, random_cameras, random_images, street, train_head
@@ -149,9 +153,10 @@ def test_the_projection_loss_reaches_the_offsets_of_the_shared_anchors_only():
     assert not slope[:, 1].any()
 
 
-@pytest.mark.parametrize("learned", [True, False])
-def test_four_losses_fall_on_one_pair(learned):
-    network, camera = narrow_network(learned=learned), random_cameras(6, 1)
+@pytest.mark.parametrize("head", [ResidualHead, LearnedHead, GeometryHead])
+def test_four_losses_fall_on_one_pair(head):
+    # A head that still places wrongly would pull the boxes away.
+    network, camera = narrow_network(head=partial(head, box_gradient=0.0)), random_cameras(6, 1)
     objects, images = street(6, camera, count=4), random_images(6, 1)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     history = []
@@ -168,7 +173,7 @@ def test_four_losses_fall_on_one_pair(learned):
     with torch.no_grad():
         output = forward(network, images, camera)
     for placement in output.placements:
-        assert torch.equal(placement.boxes, placement.geometry_boxes) == (not learned)
+        assert torch.equal(placement.boxes, placement.geometry_boxes) == (head is GeometryHead)
         assert bool(placement.covisibility.any())
 
 
@@ -190,9 +195,9 @@ def test_detections_carry_the_placements_of_their_own_anchors():
                 few = chosen[pair, view, : 12 - 3 * pair - view]
                 logits[pair, view, few, 2] = 10 + 2 * torch.rand(len(few), generator=generator)
         # Places that exist in one direction and not in the other; the first anchor, which stands on padding, has both.
-        masks = torch.rand(2, 2, len(network.anchors), generator=generator) < 0.5
-        masks[:, :, 0] = True
-        first, second = (output.placements[i]._replace(valid=masks[i]) for i in range(2))
+        masks = torch.rand(2, 2, 2, len(network.anchors), generator=generator) < 0.5
+        masks[..., 0] = True
+        first, second = (output.placements[i]._replace(valid=masks[0, i], geometry_valid=masks[1, i]) for i in range(2))
         output = output._replace(logits=logits, placements=(first, second))
         detections, placed = network.detections(output, camera, DetectionDecoder(0.3))
     count = int(detections.present.sum(dim=-1).max())
@@ -211,11 +216,12 @@ def test_detections_carry_the_placements_of_their_own_anchors():
                 assert anchor in chosen[pair, view]
                 assert torch.equal(placed.boxes[pair, view, d], placement.boxes[pair, anchor])
                 assert torch.equal(placed.geometry_boxes[pair, view, d], placement.geometry_boxes[pair, anchor])
-                assert placed.valid[pair, view, d] == placed.geometry_valid[pair, view, d]
                 assert placed.valid[pair, view, d] == placement.valid[pair, anchor]
+                assert placed.geometry_valid[pair, view, d] == placement.geometry_valid[pair, anchor]
                 covisible = placement.covisibility[pair, anchor].sigmoid()
                 assert float(placed.covisibility[pair, view, d]) == pytest.approx(float(covisible), rel=1e-6)
             assert not placed.valid[pair, view, number:].any()
+            assert not placed.geometry_valid[pair, view, number:].any()
 
 
 def test_detections_go_around_the_seam_of_their_view():
@@ -248,7 +254,14 @@ def test_boxes_and_geometry_stay_in_single_precision_under_autocast():
     network, camera = narrow_network(), random_cameras(10, 1)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         output = forward(network, random_images(10, 1), camera)
-    floats = (*output[:3], *(field for placement in output.placements for field in (*placement[:2], placement[3])))
+    floats = (
+        *output[:3],
+        *(
+            field
+            for placement in output.placements
+            for field in (placement.boxes, placement.geometry_boxes, placement.covisibility)
+        ),
+    )
     assert {field.dtype for field in floats} == {torch.float32}
     assert torch.equal(output.boxes, decode_boxes(output.offsets, network.anchors, VARIANCES))
     assert torch.equal(output.placements[0].boxes, output.placements[0].geometry_boxes)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from crossview.dual.head import CORRECTION_LIMIT, FEATURES, ProjectionHead
+from crossview.dual.head import CORRECTION_LIMIT, GeometryHead, ProjectionHead, ResidualHead
 from crossview.geometry.boxes import encode, to_centers, wrap_difference
 from crossview.geometry.camera import Camera, mirrored
 from crossview.geometry.projection import PLACEHOLDER, project_boxes
@@ -26,9 +26,9 @@ def scores(boxes: Tensor) -> Tensor:
     return torch.linspace(0.01, 0.99, boxes.shape[1], dtype=boxes.dtype).expand(boxes.shape[:2])
 
 
-def trained_head(dtype: torch.dtype = torch.float64, learned: bool = True) -> ProjectionHead:
+def trained_head(dtype: torch.dtype = torch.float64, kind: type[ProjectionHead] = ResidualHead) -> ProjectionHead:
     torch.manual_seed(1)
-    head = ProjectionHead(SIZE, VARIANCES, hidden=16, learned=learned)
+    head = kind(SIZE, VARIANCES, hidden=16)
     train_head(head)
     return head.to(dtype)
 
@@ -40,7 +40,7 @@ def trained_head(dtype: torch.dtype = torch.float64, learned: bool = True) -> Pr
 @pytest.mark.parametrize("seed", range(5))
 def test_an_untrained_head_is_pure_geometry_to_the_last_bit(seed, dtype):
     torch.manual_seed(seed)
-    head = ProjectionHead(SIZE, VARIANCES).to(dtype)
+    head = ResidualHead(SIZE, VARIANCES).to(dtype)
     camera = random_cameras(seed, 3, dtype=dtype)
     boxes = random_boxes(seed, 3, dtype=dtype)
     placement = head(camera.view(0), camera.view(1), boxes, scores(boxes))
@@ -53,15 +53,15 @@ def test_an_untrained_head_is_pure_geometry_to_the_last_bit(seed, dtype):
     assert not placement.covisibility.any()
 
 
-def test_without_learning_the_boxes_stay_geometry_and_co_visibility_is_learned():
+def test_the_geometry_head_learns_co_visibility_and_leaves_the_boxes():
     camera, boxes = random_cameras(0, 2, dtype=torch.float64), random_boxes(0, 2, dtype=torch.float64)
-    placement = trained_head(learned=False)(camera.view(0), camera.view(1), boxes, scores(boxes))
+    placement = trained_head(kind=GeometryHead)(camera.view(0), camera.view(1), boxes, scores(boxes))
     assert torch.equal(placement.boxes, placement.geometry_boxes)
     assert placement.covisibility.std().item() > 0.01
 
 
 def test_a_correction_is_read_in_ssd_offsets_of_the_placed_box():
-    head = ProjectionHead(SIZE, VARIANCES, hidden=4)
+    head = ResidualHead(SIZE, VARIANCES, hidden=4)
     wanted = torch.tensor([1.0, -0.5, 0.7, -1.2])
     head.output.bias.data = torch.cat((CORRECTION_LIMIT * torch.atanh(wanted / CORRECTION_LIMIT), torch.tensor([3.0])))
     camera, boxes = random_cameras(1, 2), random_boxes(1, 2)
@@ -76,7 +76,7 @@ def test_a_correction_is_read_in_ssd_offsets_of_the_placed_box():
 
 
 def test_no_correction_throws_a_box_away():
-    head = ProjectionHead(SIZE, VARIANCES, hidden=4).double()
+    head = ResidualHead(SIZE, VARIANCES, hidden=4).double()
     head.output.bias.data = torch.tensor([1e6, -1e6, 1e6, -1e6, 0.0]).double()
     camera, boxes = random_cameras(1, 2, dtype=torch.float64), random_boxes(1, 2, dtype=torch.float64)
     placement = head(camera.view(0), camera.view(1), boxes, scores(boxes))
@@ -91,7 +91,7 @@ def test_no_correction_throws_a_box_away():
 
 
 def features_of(camera_from: Camera, camera_to: Camera, boxes: Tensor, score: Tensor) -> Tensor:
-    head = ProjectionHead(SIZE, VARIANCES, hidden=4).to(boxes.dtype)
+    head = ResidualHead(SIZE, VARIANCES, hidden=4).to(boxes.dtype)
     seen: list[Tensor] = []
     head.hidden.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     head(camera_from, camera_to, boxes, score)
@@ -123,7 +123,7 @@ def test_features_by_hand():
         0.25,
         1.0,
     ]
-    assert len(expected) == FEATURES
+    assert len(expected) == ResidualHead.features
     torch.testing.assert_close(found, torch.tensor([[expected]], dtype=torch.float64), rtol=1e-9, atol=1e-9)
 
 
@@ -173,7 +173,7 @@ def test_moving_the_world_changes_nothing():
 
 def test_a_mirrored_world_mirrors_the_placed_boxes():
     camera, boxes = random_cameras(4, 4, dtype=torch.float64), random_boxes(4, 4, dtype=torch.float64)
-    head = ProjectionHead(SIZE, VARIANCES).double()
+    head = ResidualHead(SIZE, VARIANCES).double()
     world = mirrored(camera, W)
     flipped = torch.stack((W - boxes[..., 2], boxes[..., 1], W - boxes[..., 0], boxes[..., 3]), dim=-1)
     before = head(camera.view(0), camera.view(1), boxes, scores(boxes))
@@ -187,7 +187,7 @@ def test_a_mirrored_world_mirrors_the_placed_boxes():
 
 def test_geometry_there_and_back_is_the_identity():
     camera, boxes = random_cameras(5, 4, dtype=torch.float64), random_boxes(5, 4, dtype=torch.float64)
-    head = ProjectionHead(SIZE, VARIANCES).double()
+    head = ResidualHead(SIZE, VARIANCES).double()
     there = head(camera.view(0), camera.view(1), boxes, scores(boxes))
     back = head(camera.view(1), camera.view(0), there.boxes, scores(boxes))
     valid = there.valid & back.valid
@@ -250,7 +250,7 @@ def test_values_and_gradients_are_finite_at_the_edges(poses, rows, dtype):
 def test_boxes_at_the_horizon_and_below_the_camera_have_no_place():
     camera = cameras([[(0.0, 0.0, 0.3), (4.0, 9.0, 1.0)]])
     boxes = torch.tensor([[(60, 20, 70, 37.5), (60, 5, 70, 20), (60, 40, 70, 75), (60, 20, 70, 38.0)]])
-    placement = ProjectionHead(SIZE, VARIANCES)(camera.view(0), camera.view(1), boxes, scores(boxes))
+    placement = ResidualHead(SIZE, VARIANCES)(camera.view(0), camera.view(1), boxes, scores(boxes))
     assert placement.valid.tolist() == [[False, False, False, True]]
 
 
@@ -271,7 +271,7 @@ def test_a_share_of_the_gradient_reaches_the_boxes_and_no_value_changes(share):
     boxes = random_boxes(3, 2, dtype=torch.float64)
 
     def placed_and_gradient(factor: float) -> tuple[Tensor, Tensor]:
-        head = ProjectionHead(SIZE, VARIANCES, box_gradient=factor).double()
+        head = ResidualHead(SIZE, VARIANCES, box_gradient=factor).double()
         leaf = boxes.clone().requires_grad_()
         placement = head(poses.view(0), poses.view(1), leaf, scores(boxes))
         (gradient,) = torch.autograd.grad(placement.boxes.sum(), leaf)
@@ -287,4 +287,4 @@ def test_a_share_of_the_gradient_reaches_the_boxes_and_no_value_changes(share):
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_a_share_outside_of_0_to_1_is_refused(share):
     with pytest.raises(ValueError, match="box_gradient"):
-        ProjectionHead(SIZE, VARIANCES, box_gradient=share)
+        ResidualHead(SIZE, VARIANCES, box_gradient=share)

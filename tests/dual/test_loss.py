@@ -22,7 +22,8 @@ def matches(labels: list[int], objects: list[int]) -> AnchorMatches:
 
 
 def placement(boxes: Tensor, logits: Tensor, valid: Tensor | None = None) -> Placement:
-    return Placement(boxes, boxes, torch.ones_like(logits).bool() if valid is None else valid, logits)
+    valid = torch.ones_like(logits).bool() if valid is None else valid
+    return Placement(boxes, valid, boxes, valid, logits)
 
 
 # Targets

@@ -5,11 +5,11 @@ from numpy.testing import assert_allclose
 
 from crossview.dual.match_score import (
     PairView,
+    PlaceDensity,
     both_log_odds,
     hypothesis_log_priors,
     log_total,
     match_probability,
-    place_log_density,
     similarity,
     size_log_density,
 )
@@ -29,7 +29,7 @@ def test_place_by_hand():
     foot = FootSigma(1.0)
     first, second = seen(camera(), foot).take(np.array([0])), seen(camera(2.0), foot).take(np.array([0]))
     second = second._replace(points=second.points + np.array([2.0, 0.0]), bearing=first.bearing)
-    found = place_log_density(first, second, np.array([0.5, 0.5, 0.1]), math.inf)
+    found = PlaceDensity(first, second, math.inf)(np.array([0.5, 0.5, 0.1]))
     across = first.across[0] ** 2 + (0.1 * first.distance[0]) ** 2 + 0.25
     across += second.across[0] ** 2 + (0.1 * second.distance[0]) ** 2 + 0.25
     along = first.along[0] ** 2 + second.along[0] ** 2 + 0.5
@@ -37,6 +37,18 @@ def test_place_by_hand():
     expected = -(gap[0] ** 2 / across + gap[1] ** 2 / along) / 2 - math.log(across * along) / 2
     assert found.shape == (3, 1)
     assert_allclose(found[0], expected)
+
+
+def test_correcting_the_poses_is_moving_the_points():
+    foot = FootSigma(1.0, hidden_share=0.2)
+    first, second = seen(camera(), foot), seen(camera(2.0, 1.0, 0.4), foot)
+    corrections = np.array([[0.4, -0.7, 0.05], [-0.2, 0.3, -0.1]])
+    sigmas = np.array([0.5, 0.5, 0.1])
+    found = PlaceDensity(first.reshaped(-1, 1), second.reshaped(1, -1), 4.0)(sigmas, corrections)
+    moved = [view.moved(own) for view, own in zip((first, second), corrections, strict=True)]
+    expected = PlaceDensity(moved[0].reshaped(-1, 1), moved[1].reshaped(1, -1), 4.0)(sigmas)
+    assert found.shape == (3, 2, 2)
+    assert_allclose(found, expected)
 
 
 def test_size_by_hand():
@@ -57,7 +69,7 @@ def test_a_hidden_foot_makes_far_apart_points_plausible():
     shorter = boxes(camera(), FEET, WIDTHS, HEIGHTS)
     shorter[:, 3] -= 5.0
     second = ground_points(camera(), shorter, foot)
-    found = place_log_density(first, second, np.zeros(3), 4.0)
+    found = PlaceDensity(first, second, 4.0)(np.zeros(3))
     # Hypotheses: both seen, hidden in view 1, hidden in view 2.
     assert (found[1] > found[0] + 1).all()
     assert (found[2] > found[0] + 1).all()

@@ -97,6 +97,32 @@ def test_the_learned_correction_moves_along_when_poses_stay(pair_root):
         np.testing.assert_allclose(boxes.placed[valid], view.detections.placed[valid], rtol=1e-3, atol=0.05)
 
 
+def test_a_box_that_only_the_network_places_stays_and_the_short_way_around_is_gone(pair_root):
+    scene = cached(pair_root)[0][0]
+    views = []
+    for view, other in zip(scene.views, scene.views[::-1], strict=True):
+        boxes = view.detections
+        alone = np.arange(len(boxes.labels)) % 2 == 0
+        around = boxes.geometry + np.array([other.period, 0, other.period, 0], np.float32)
+        changed = boxes._replace(
+            placed=np.where(alone[:, None], np.array([[5, 6, 17, 28]], np.float32), around),
+            placed_valid=boxes.geometry_valid | alone,
+            geometry_valid=boxes.geometry_valid & ~alone,
+        )
+        views.append(view._replace(detections=changed))
+    matcher = PairMatcher(refine=False, no_match_price=-1000.0, unlocated_price=-1000.0)  # nothing is matched
+    found = match_scene(scene._replace(views=tuple(views)), BY_NAME["everything"], matcher, MatchSettings(min_score=0))
+    for boxes, view in zip(found.detections, views, strict=True):
+        said = view.detections
+        alone = said.placed_valid & ~said.geometry_valid
+        assert alone.any()
+        assert boxes.placed_valid[alone].all()
+        np.testing.assert_array_equal(boxes.placed[alone], said.placed[alone])
+        together = said.geometry_valid & said.placed_valid
+        assert together.any()
+        np.testing.assert_allclose(boxes.placed[together], said.geometry[together], rtol=1e-3, atol=0.05)
+
+
 @pytest.mark.parametrize("baseline", BASELINES, ids=list(BY_NAME))
 def test_weak_detections_are_not_matched_but_stay(baseline, perfect):
     scene = perfect[0]

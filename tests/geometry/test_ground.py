@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 
 from crossview.geometry.camera import Camera, ground_point, project_point
 from crossview.geometry.ground import FootSigma, corrected, ground_points
+from crossview.geometry.location import confidence_square
 from tests.geometry.standing_pairs import HEIGHT, WIDTH, boxes, camera, objects
 
 
@@ -115,3 +116,21 @@ def test_taking_and_reshaping_keep_rows():
     assert found.reshaped(-1, 1).points.shape == (6, 1, 2)
     assert found.reshaped(1, -1).valid.shape == (1, 6)
     assert HEIGHT * 2 == WIDTH
+
+
+@pytest.mark.parametrize("freedom", [2.0, 4.0, 30.0])
+def test_normal_ellipses_hold_as_much_of_students_t_as_they_say(freedom):
+    ground = ground_points(camera(0, 0, 0.3), np.array([[280.0, 100.0, 320.0, 200.0]]), FootSigma(1.0))
+    normal = ground.as_normal(freedom)
+    rng = np.random.default_rng(0)
+    scale = np.sqrt(rng.chisquare(freedom, 40_000) / freedom)
+    along, across = rng.standard_normal((2, 40_000)) / scale * np.array([ground.along, ground.across])
+    square = (along / normal.along) ** 2 + (across / normal.across) ** 2
+    assert_allclose(np.mean(square <= confidence_square(0.9)), 0.9, atol=0.006)
+    assert_allclose(normal.along_hidden / ground.along_hidden, normal.along / ground.along)
+
+
+def test_feet_that_are_normal_stay_as_they_are():
+    ground = ground_points(camera(0, 0, 0.3), np.array([[280.0, 100.0, 320.0, 200.0]]), FootSigma(1.0))
+    assert ground.as_normal(math.inf) is ground
+    assert_allclose(ground.as_normal(1e9).along, ground.along, rtol=1e-6)

@@ -12,6 +12,7 @@ from crossview.sweeps.jobs import Pruned, read_jobs
 # A command with the configs of crossview.train, whose metric is a setting.
 COMMAND = """
 import hydra, sys
+from pathlib import Path
 from crossview.command import CONFIG_DIR
 from crossview.spelling import run_with_hints
 from crossview.sweeps.jobs import Pruned
@@ -28,6 +29,8 @@ def main(config):
         raise Pruned("others are better", 0.125)
     if config.seed == 16:
         raise KeyboardInterrupt
+    if config.seed == 1:
+        Path(config.run_dir, "metrics.json").write_text('{"test/detection/ap50": 0.75, "test/geo/median_m": null}')
     return None if config.seed == 17 else config.optimizer.lr
 
 if __name__ == "__main__":
@@ -70,6 +73,9 @@ def test_table_and_picture_of_a_sweep(sweep, tmp_path):
     assert column(rows, "seed") == ["1", "1"]
     assert column(rows, "status") == ["ok", "ok"]
     assert column(rows, "metric") == ["0.0001", "0.0002"]
+    assert column(rows, "test/detection/ap50") == ["0.75", "0.75"]
+    assert column(rows, "test/geo/median_m") == ["", ""]
+    assert "test/reid/f1" not in rows[0]  # no job has it
     assert all(float(seconds) < 60 for seconds in column(rows, "seconds"))
     assert (tmp_path / "sweep/sweep.png").is_file()
 
@@ -82,6 +88,7 @@ def test_failed_jobs_do_not_end_the_others(launcher, sweep, tmp_path):
     assert f"2 of 4 jobs failed, see {tmp_path}/sweep/sweep.csv" in done.stderr
     assert column(rows, "status") == ["failed", "failed", "pruned", "ok"]
     assert column(rows, "metric") == ["", "", "0.125", "0.5"]
+    assert column(rows, "test/detection/ap50") == ["", "", "", "0.75"]
     assert column(rows, "run_dir") == ["0", "1", "2", "3"]
     assert column(rows, "error") == ["seed: found 13, expected luck", "a defect", "", ""]
     assert (tmp_path / "sweep/sweep.png").is_file()
@@ -111,6 +118,12 @@ def test_the_jobs_of_an_earlier_sweep_are_not_overwritten(sweep):
     assert again.returncode == 1
     assert "has the jobs of an earlier sweep" in again.stderr
     assert column(rows, "seed") == ["1", "2"]
+
+
+def test_the_columns_of_the_table_are_a_setting(sweep):
+    done, rows = sweep("seed=1,2", "hydra.callbacks.sweep_report.metrics=[test/geo/median_m]")
+    assert done.returncode == 0, done.stderr
+    assert list(rows[0]) == ["job", "seed", "status", "metric", "test/geo/median_m", "seconds", "run_dir", "error"]
 
 
 def test_several_devices_are_refused_before_any_job(sweep, tmp_path):

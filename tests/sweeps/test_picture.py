@@ -55,6 +55,13 @@ def test_one_panel_for_the_jobs_and_one_for_each_setting(drawn, tmp_path):
         assert image.format == "PNG"
 
 
+@pytest.mark.parametrize(("count", "rotation"), [(5, 20), (6, 90)])
+def test_many_labels_stand_upright(count, rotation, drawn):
+    panel = drawn([job(number, metric=0.5, variant=f"v{number}") for number in range(count)]).axes[1]
+    assert [label.get_text() for label in panel.get_xticklabels()] == [f"v{number}" for number in range(count)]
+    assert {label.get_rotation() for label in panel.get_xticklabels()} == {rotation}
+
+
 def points(panel, marker):
     found = [line for line in panel.get_lines() if line.get_marker() == marker]
     return [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in found]
