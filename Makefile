@@ -3,12 +3,12 @@ VENV ?= .venv
 VENV_PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-# More arguments for `make train` and `make test`, e.g. make train ARGS="seed=1 trainer.max_epochs=5"
+# More arguments for `make train`, `make test` and `make bench`, e.g. make train ARGS="seed=1 trainer.max_epochs=5"
 ARGS ?=
 SAMPLE ?= outputs/sample
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sample test lint format lock clean distclean
+.PHONY: help setup train sample test bench lint format lock clean distclean
 
 help:  ## Show this list
 	@echo "Usage: make TARGET [ARGS=\"...\"] [VENV=$(VENV)]"
@@ -33,6 +33,9 @@ test: export OMP_NUM_THREADS ?= 1
 test: $(INSTALLED)  ## Run the tests on all cores; pytest arguments in ARGS, e.g. ARGS="-k camera -x", ARGS="-n 0 --pdb"
 	$(VENV_PYTHON) -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
+bench: $(INSTALLED)  ## Measure ours and the peers in turn, about an hour; names of benchmarks in ARGS, e.g. ARGS="inference"
+	$(VENV_PYTHON) -m benchmarks.run $(ARGS)
+
 lint: $(INSTALLED)  ## Check style, formatting and types; changes nothing
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
@@ -47,7 +50,7 @@ format: $(INSTALLED)  ## Format the code and fix what can be fixed automatically
 lock:  ## Resolve requirements.lock anew from pyproject.toml (newest versions that fit)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	python3 -m venv "$$scratch" && "$$scratch/bin/python" -m pip install --quiet uv && \
-	"$$scratch/bin/uv" pip compile pyproject.toml --extra dev --extra sweep --output-file requirements.lock \
+	"$$scratch/bin/uv" pip compile pyproject.toml --extra dev --extra sweep --extra bench --output-file requirements.lock \
 		--upgrade --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet
 	@git --no-pager diff --stat -- requirements.lock

@@ -1,117 +1,175 @@
-"""What a training step costs: ``python -m benchmarks.training_step [data.root=DIR] [data.batch_size=4] ...``.
+"""What a training step costs: ``python -m benchmarks.run training_step``.
 
-In turn, on the same images in the same process: forward and backward of the bare VGG16, the whole training step (both
-views, all losses, optimizer) of ``model=ssd300``, and that of ``model=ssd300_lite``. Then real batches through the
-loader: how long the step of ``ssd300`` waits for them, and the peak memory of the process. Arguments are overrides of
-the training config.
+The whole step of ``model=ssd300`` (both views, all losses, optimizer) against torchvision's SSD300 with the same
+optimizer on the same two images, in their size and in its own (300x300, half of the pixels), and against forward and
+backward of the bare backbone in both orders of memory; and the step of ``model=ssd300_lite``. Then real batches through
+the loader: for how long the step of ``ssd300`` waits for them.
 """
 
-import resource
-import statistics
-import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from crossview.command import CONFIG_DIR
+from benchmarks.benchmark import Benchmark, Ratio, Report, Row
+from benchmarks.machine import SIDE
+from benchmarks.networks import (
+    SSD,
+    SSDLITE,
+    TINY_LITE_OVERRIDES,
+    TINY_OVERRIDES,
+    built,
+    composed,
+    torchvision_images,
+    torchvision_network,
+    torchvision_targets,
+)
+from benchmarks.pairs import pair_batch
+from benchmarks.timing import in_turn, peak_memory
 from crossview.data.batch import PairBatch
 from crossview.data.datamodule import PairDataModule
 from crossview.module import CrossViewModule
+from tests.data.make_voc import write_pair_dataset
 
-ROUNDS = 7
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+OURS, LITE = "step of ssd300", "step of ssd300_lite"
+THEIRS, SQUASHED = "step of torchvision's SSD300, same size", "step of torchvision's SSD300, its own 300x300"
+BARE, BARE_LAST, PRODUCT = "bare VGG16", "bare VGG16, channels_last", "product of matrices"
 
 
-def backbone_pass(module: CrossViewModule, batch: PairBatch) -> Callable[[], None]:
-    """Forward and backward of the bare backbone on the batch's images."""
-    backbone = module.net.detector.backbone
-    memory_format = module.net.detector.memory_format
+def our_step(module: CrossViewModule) -> Callable[[PairBatch], None]:
+    """Everything that happens between two batches."""
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-4)
+
+    def step(batch: PairBatch) -> None:
+        optimizer.zero_grad()
+        total, _ = module.losses(batch, module(batch))
+        torch.autograd.backward(total)
+        optimizer.step()
+
+    return step
+
+
+def their_step(network: nn.Module, batch: PairBatch) -> Callable[[], None]:
+    """The same of torchvision's, on the same images and boxes."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    images, targets = torchvision_images(batch), torchvision_targets(batch)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        losses: dict[str, Tensor] = network(images, targets)
+        torch.autograd.backward(sum(losses.values(), start=torch.zeros(())))
+        optimizer.step()
+
+    return step
+
+
+def backbone_pass(module: CrossViewModule, batch: PairBatch, memory_format: torch.memory_format) -> Callable[[], None]:
+    """Forward and backward of a bare backbone on the batch's images."""
+    backbone = module.net.detector.backbone.to(memory_format=memory_format)
     images = backbone.preprocessing.apply(batch.images.flatten(0, 1)).contiguous(memory_format=memory_format)
 
     def work() -> None:
         backbone.zero_grad()
-        total: Tensor = sum((features.sum() for features in backbone(images)), start=torch.zeros(()))
-        torch.autograd.backward(total)
+        torch.autograd.backward(sum((features.sum() for features in backbone(images)), start=torch.zeros(())))
 
     return work
 
 
-class Training:
-    """A module with its optimizer."""
+@dataclass(frozen=True)
+class TrainingStep(Benchmark):
+    """The benchmark.
 
-    def __init__(self, config: DictConfig) -> None:
-        """Builds what the config says."""
-        self.module: CrossViewModule = instantiate(config.model, _recursive_=False, _convert_="all")
-        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=1e-4)
+    Attributes:
+        pairs: of a batch.
+        overrides: of the config of ``ssd300``.
+        lite_overrides: of the config of ``ssd300_lite``.
+        side: of the matrices of the product.
+        data_pairs: pairs of a micro data set for the loader; None for the built-in sample.
+        peer: of torchvision's networks.
+    """
 
-    def step(self, batch: PairBatch) -> None:
-        """Everything that happens between two batches."""
-        self.optimizer.zero_grad()
-        total, _ = self.module.losses(batch, self.module(batch))
-        torch.autograd.backward(total)
-        self.optimizer.step()
+    name: ClassVar[str] = "training_step"
+    title: ClassVar[str] = "Training step"
+    rounds: int = 7
+    pairs: int = 1
+    overrides: Sequence[str] = ()
+    lite_overrides: Sequence[str] = ()
+    side: int = SIDE
+    data_pairs: int | None = None
+    peer: str = SSD
 
+    @classmethod
+    def tiny(cls) -> "TrainingStep":
+        """Small networks and images."""
+        return cls(1, 1, TINY_OVERRIDES, TINY_LITE_OVERRIDES, side=64, data_pairs=2, peer=SSDLITE)
 
-def composed(model: str) -> DictConfig:
-    """The training config of a model, with the overrides of the command line."""
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("train", overrides=[f"model={model}", *sys.argv[1:]])
+    def measure(self) -> Report:
+        """Measures."""
+        full, lite = built("ssd300", self.overrides), built("ssd300_lite", self.lite_overrides)
+        size = full.net.detector.image_size
+        batch = pair_batch(self.pairs, size)
+        step, quick = our_step(full), our_step(lite)
+        with FlopCounterMode(display=False) as counter:
+            step(batch)
+        matrix = torch.rand(self.side, self.side)
+        times = in_turn(
+            {
+                OURS: lambda: step(batch),
+                THEIRS: their_step(torchvision_network(self.peer, size), batch),
+                SQUASHED: their_step(torchvision_network(self.peer), batch),
+                BARE: backbone_pass(built("ssd300", self.overrides), batch, torch.contiguous_format),
+                BARE_LAST: backbone_pass(built("ssd300", self.overrides), batch, torch.channels_last),
+                LITE: lambda: quick(batch),
+                PRODUCT: lambda: matrix @ matrix,
+            },
+            self.rounds,
+        )
+        report = Report()
+        report.add_times(times)
+        rate = counter.get_total_flops() / times[OURS].median / 1e9
+        peak = 2 * self.side**3 / times[PRODUCT].median / 1e9
+        bound = min(times[BARE].median, times[BARE_LAST].median)
+        ours = times[OURS].median
+        report.rows += [
+            Row("operations of a step of ssd300", counter.get_total_flops() / 1e9, "GFLOP"),
+            Row("speed of a step of ssd300", rate, "GFLOP/s"),
+            Row("speed of the product", peak, "GFLOP/s"),
+            Row("waiting for the loader", 100 * self._waiting(step), "% of the time"),
+            Row("peak memory of the process", peak_memory() / 2**30, "GB"),
+        ]
+        report.ratios = [
+            Ratio("torchvision's SSD300 of the same size / ssd300", times[THEIRS].median / ours, 1.35),
+            Ratio("torchvision's SSD300 at 300x300 (half of the pixels) / ssd300", times[SQUASHED].median / ours),
+            Ratio("ssd300 / bare VGG16 in channels_last", ours / times[BARE_LAST].median, 1.15, at_least=False),
+            Ratio("ssd300 / bare VGG16 in the better order", ours / bound, 1.15, at_least=False),
+            Ratio("ssd300 / ssd300_lite", ours / times[LITE].median),
+            Ratio("speed of ssd300 / speed of the product", rate / peak),
+        ]
+        report.notes.append(f"batch of {self.pairs} pair(s) of {size[0]}x{size[1]}, {torch.get_num_threads()} threads")
+        return report
 
-
-def medians_in_turn(work: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each piece of work, done in turn; a first round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in work}
-    for number in range(ROUNDS + 1):
-        for name, piece in work.items():
-            taken = seconds(piece)
-            if number > 0:
-                times[name].append(taken)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def main() -> None:
-    """Measures and prints."""
-    config = composed("ssd300")
-    data: PairDataModule = instantiate(config.data)
-    data.prepare_data()
-    full, lite = Training(config), Training(composed("ssd300_lite"))
-    batches = iter(data.train_dataloader())
-    batch = next(batches)
-    bare, step, quick = "VGG16 forward + backward", "whole step of ssd300", "whole step of ssd300_lite"
-    medians = medians_in_turn(
-        {
-            bare: backbone_pass(full.module, batch),
-            step: lambda: full.step(batch),
-            quick: lambda: lite.step(batch),
-        }
-    )
-    for name, median in medians.items():
-        print(f"{name:30s} {median:7.2f} s   (batch of {len(batch.pair_index)} pairs, median of {ROUNDS})")
-    print(f"{'ssd300 / VGG16':30s} {medians[step] / medians[bare]:7.3f}")
-    print(f"{'ssd300 / ssd300_lite':30s} {medians[step] / medians[quick]:7.3f}")
-
-    waiting = 0.0
-    begin = time.perf_counter()
-    for _ in range(ROUNDS):
-        asked = time.perf_counter()
-        batch = next(batches)
-        waiting += time.perf_counter() - asked
-        full.step(batch)
-    print(f"{'waiting for the loader':30s} {100 * waiting / (time.perf_counter() - begin):7.2f} % of the time")
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{'peak memory of the process':30s} {usage:7.2f} GB")
-
-
-if __name__ == "__main__":
-    main()
+    def _waiting(self, step: Callable[[PairBatch], None]) -> float:
+        """Share of the time for which the steps wait for batches of the loader."""
+        with tempfile.TemporaryDirectory() as folder:
+            settings = [*self.overrides, f"data.batch_size={self.pairs}"]
+            if self.data_pairs is not None:
+                root = write_pair_dataset(Path(folder), pairs=self.data_pairs)
+                settings += [f"data.root={root}", "data.num_workers=0", f"data.cache_dir={folder}/cache"]
+            data: PairDataModule = instantiate(composed("ssd300", settings).data, _convert_="all")
+            data.prepare_data()
+            batches = iter(data.train_dataloader())
+            next(batches)
+            begin, waited = time.perf_counter(), 0.0
+            for _ in range(self.rounds):
+                asked = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - asked
+                step(batch)
+            return waited / (time.perf_counter() - begin)

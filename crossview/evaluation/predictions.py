@@ -29,6 +29,7 @@ from crossview.geometry.camera import Camera
 from crossview.geometry.frames import to_latlng
 
 VERSION = 1
+SCENES_AT_ONCE = 64  # that wait to be joined while a file is made
 METADATA_KEY = b"crossview.predictions"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 VIEW, OBJECT, DETECTION = "view", "object", "detection"
@@ -86,8 +87,12 @@ def write_predictions(
         settings: plain containers, see `Predictions`.
         outcomes: what was made of the scenes' detections, in the same order; empty for views by themselves.
     """
-    blocks = []
+    tables: list[pa.Table] = []
+    blocks: list[pa.Table] = []
     for number, scene in enumerate(scenes):
+        if number % SCENES_AT_ONCE == 0:
+            tables.append(_joined(blocks))
+            blocks = []
         for index, view in enumerate(scene.views):
             shared = _view_columns(scene, index, view)
             blocks.append(_block(1, {"kind": VIEW, **shared}))
@@ -97,11 +102,16 @@ def write_predictions(
             if outcomes:
                 rows |= finding_columns(outcomes[number], index)
             blocks.append(_block(len(view.detections.labels), {"kind": DETECTION, **shared, **rows}))
-    table = pa.concat_tables(blocks) if blocks else SCHEMA.empty_table()
+    table = pa.concat_tables([*tables, _joined(blocks)])
     metadata = {METADATA_KEY: json.dumps({"version": VERSION, **settings}).encode()}
     content = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(metadata), content, compression="zstd")
     write_whole(path, memoryview(content.getvalue()))
+
+
+def _joined(blocks: Sequence[pa.Table]) -> pa.Table:
+    """Small tables as one that has its rows together: each small array needs more memory than its values."""
+    return pa.concat_tables([SCHEMA.empty_table(), *blocks]).combine_chunks()
 
 
 def _block(count: int, columns: Mapping[str, Any]) -> pa.Table:

@@ -7,7 +7,7 @@ Convention:
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from crossview.geometry.camera import Camera
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
-Fields = TypeVar("Fields", bound=tuple[Any, ...])
 
 
 class Boxes(NamedTuple):
@@ -139,47 +138,42 @@ def with_annotated_boxes(scene: Scene) -> Scene:
     return scene._replace(views=tuple(view._replace(detections=view.objects) for view in scene.views))
 
 
-def scene_objects(scene: Scene) -> SceneObjects:
-    """The objects (V, G) of a scene's V views."""
-    columns = [(view.objects.boxes, view.objects.labels, *view.truth[:3]) for view in scene.views]
-    return SceneObjects(*_padded(columns))
+def scene_objects(scenes: Sequence[Scene]) -> SceneObjects:
+    """The objects (B, V, G) of B scenes of V views each."""
+    columns = [(view.objects.boxes, view.objects.labels, *view.truth[:3]) for scene in scenes for view in scene.views]
+    return SceneObjects(*_padded(columns, len(scenes)))
 
 
-def scene_detections(scene: Scene) -> ViewDetections:
-    """The detections (V, D) of a scene's V views."""
-    boxes, scores, labels, present = _padded(
-        [(view.detections.boxes, view.detections.scores, view.detections.labels) for view in scene.views]
-    )
+def scene_detections(scenes: Sequence[Scene]) -> ViewDetections:
+    """The detections (B, V, D) of B scenes of V views each."""
+    found = [view.detections for scene in scenes for view in scene.views]
+    boxes, scores, labels, present = _padded([(view.boxes, view.scores, view.labels) for view in found], len(scenes))
     return ViewDetections(boxes, scores, labels, present)
 
 
-def scene_placed(detections: tuple[Boxes, ...]) -> PlacedDetections:
-    """Detections (V, D) of V views, placed in the other view."""
+def scene_placed(detections: Sequence[tuple[Boxes, ...]]) -> PlacedDetections:
+    """Detections (B, V, D) of B scenes of V views each, placed in the other view."""
     columns = [
-        (view.placed, view.placed_valid, view.geometry, view.geometry_valid, view.covisibility) for view in detections
+        (view.placed, view.placed_valid, view.geometry, view.geometry_valid, view.covisibility)
+        for views in detections
+        for view in views
     ]
-    return PlacedDetections(*_padded(columns)[:-1])
+    return PlacedDetections(*_padded(columns, len(detections))[:-1])
 
 
-def batch_of_one(fields: Fields) -> Fields:
-    """A named tuple of tensors with one more dimension in front."""
-    return type(fields)(*(field[None] for field in fields))
-
-
-def scene_periods(scene: Scene) -> torch.Tensor:
-    """Network pixels (V,) in 360 degrees of a scene's V views."""
+def scene_periods(scenes: Sequence[Scene]) -> torch.Tensor:
+    """Network pixels (B, V) in 360 degrees of B scenes of V views each."""
     # In single precision, as a batch has it: what is scored is the same to the last bit.
-    return torch.tensor([view.period for view in scene.views], dtype=torch.float32)
+    return torch.tensor([[view.period for view in scene.views] for scene in scenes], dtype=torch.float32)
 
 
-def _padded(views: Sequence[tuple[NDArray[Any], ...]]) -> list[torch.Tensor]:
-    """Columns of V views, each (V, N, ...), and which rows (V, N) are no padding; there is at least one row."""
-    counts = [len(columns[0]) for columns in views]
+def _padded(views: Sequence[tuple[NDArray[Any], ...]], scenes: int) -> list[torch.Tensor]:
+    """Columns of the views of scenes, each (B, V, N, ...), and which rows (B, V, N) are no padding; N is at least 1."""
+    counts = np.array([len(columns[0]) for columns in views])
+    present = np.arange(max(1, *counts)) < counts[:, None]
     padded = []
     for fields in zip(*views, strict=True):
-        rows = torch.from_numpy(fields[0]).new_zeros((len(views), max(1, *counts), *fields[0].shape[1:]))
-        for row, field in zip(rows, fields, strict=True):
-            row[: len(field)] = torch.from_numpy(field)
+        rows = np.zeros((*present.shape, *fields[0].shape[1:]), fields[0].dtype)
+        rows[present] = np.concatenate(fields)
         padded.append(rows)
-    padded.append(torch.arange(padded[0].shape[1]) < torch.tensor(counts)[:, None])
-    return padded
+    return [torch.unflatten(torch.from_numpy(rows), 0, (scenes, -1)) for rows in [*padded, present]]

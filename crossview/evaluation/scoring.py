@@ -6,7 +6,7 @@ has all scenes and scores by itself, while the others may have ended: nothing is
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,21 +15,21 @@ from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
 from crossview.dual.matching import PairMatcher
+from crossview.dual.placed import PlacedDetections
 from crossview.evaluation.baselines import BASELINES, Baseline, Matched, MatchSettings, match_scene
+from crossview.evaluation.known import Known, covisibility, known_of, placed_hits, portions
 from crossview.evaluation.records import (
     Scene,
     ViewRecord,
-    batch_of_one,
     scene_detections,
     scene_objects,
     scene_periods,
     scene_placed,
 )
-from crossview.geometry.boxes import iou
 from crossview.metrics.average_precision import DetectionAP
-from crossview.metrics.cross_view import CrossViewMetrics, shared_objects
+from crossview.metrics.cross_view import CrossViewMetrics
 from crossview.metrics.geolocation import distances, shares_inside, squared_errors_in_sigmas, summarise
-from crossview.metrics.matching import TRUE_POSITIVE, match_views
+from crossview.metrics.matching import TRUE_POSITIVE
 from crossview.metrics.reid import match_flags, reid_values
 
 ELLIPSE = 0.9  # confidence of the error ellipses in files and of the share inside in the table
@@ -130,8 +130,9 @@ def score(
     if not pairs:
         return Outcome(metrics, detection, (np.zeros(0), np.zeros(0, bool)), [])
     network = CrossViewMetrics(sync_on_compute=False)
-    for scene in pairs:
-        _update_cross(network, scene, None)
+    for portion in portions(pairs):
+        said = [(scene.views[0].detections, scene.views[1].detections) for scene in portion]
+        _update_cross(network, portion, known_of(portion), scene_placed(said))
     values = {name: float(value) for name, value in network.compute().items()}
     embedded = all(view.detections.embeddings is not None for scene in pairs for view in scene.views)
     outcomes = [
@@ -145,7 +146,7 @@ def score(
     rest = {name: value for name, value in best.items() if name.startswith(("reid/", "geo/"))}
     rest.pop(MILLISECONDS)  # the same predictions have the same metrics
     metrics |= rest
-    return Outcome(metrics, detection, _covisibility(pairs), outcomes)
+    return Outcome(metrics, detection, covisibility(pairs), outcomes)
 
 
 def score_baseline(
@@ -154,12 +155,17 @@ def score_baseline(
     """One row of the table of baselines."""
     cross = CrossViewMetrics(sync_on_compute=False)
     outcomes, placed, seen = [], 0, 0
-    for scene in scenes:
-        matched = match_scene(scene, baseline, matcher, settings)
-        _update_cross(cross, scene, matched)
-        outcomes.append(_score_scene(scene, matched, matcher.score_threshold))
-        hits = _placed(scene, matched)
+    for portion in portions(scenes):
+        known = known_of(portion)
+        matches = [match_scene(scene, baseline, matcher, settings) for scene in portion]
+        there = scene_placed([matched.detections for matched in matches])
+        _update_cross(cross, portion, known, there)
+        hits = placed_hits(known, there)
         placed, seen = placed + int(hits.sum()), seen + len(hits)
+        outcomes += [
+            _score_scene(scene, matched, known, row, matcher.score_threshold)
+            for row, (scene, matched) in enumerate(zip(portion, matches, strict=True))
+        ]
     reid = Ranked(
         torch.from_numpy(np.concatenate([outcome.matched.scores for outcome in outcomes])),
         torch.cat([outcome.flags for outcome in outcomes]),
@@ -184,9 +190,9 @@ def score_baseline(
 
 def _detection_metrics(scenes: Sequence[Scene]) -> tuple[dict[str, float], Ranked]:
     metric = DetectionAP(sync_on_compute=False)
-    for scene in scenes:
-        keys = torch.tensor([view.number for view in scene.views])
-        metric.update(keys, scene_detections(scene), scene_objects(scene), scene_periods(scene))
+    for portion in portions(scenes):
+        keys = torch.tensor([[view.number for view in scene.views] for scene in portion])
+        metric.update(keys, scene_detections(portion), scene_objects(portion), scene_periods(portion))
     rows, objects = metric.distinct()
     values = {f"detection/{name}": float(value) for name, value in metric.compute().items()}
     return values, Ranked(rows[:, 1], rows[:, 2].long(), len(objects))
@@ -202,42 +208,35 @@ def coco_map(scenes: Sequence[Scene]) -> float:
     views: dict[int, ViewRecord] = {view.number: view for scene in reversed(scenes) for view in reversed(scene.views)}
     if not any((~view.truth.difficult).any() for view in views.values()):
         return math.nan
+    said, truth = [], []
     for view in views.values():
         found, known = view.detections, view.objects
-        said = {"boxes": found.boxes, "scores": found.scores, "labels": found.labels}
-        truth = {"boxes": known.boxes, "labels": known.labels, "iscrowd": view.truth.difficult.astype(np.int64)}
-        metric.update(
-            [{name: torch.from_numpy(value) for name, value in said.items()}],
-            [{name: torch.from_numpy(value) for name, value in truth.items()}],
-        )
+        crowd = view.truth.difficult.astype(np.int64)
+        said.append(_tensors(boxes=found.boxes, scores=found.scores, labels=found.labels))
+        truth.append(_tensors(boxes=known.boxes, labels=known.labels, iscrowd=crowd))
+    metric.update(said, truth)
     return float(metric.compute()["map"])
 
 
-def _update_cross(metric: CrossViewMetrics, scene: Scene, matched: Matched | None) -> None:
-    """Adds a pair, placed as the network does (None) or as a baseline does."""
-    detections = tuple(view.detections for view in scene.views) if matched is None else matched.detections
-    metric.update(
-        torch.tensor([scene.number]),
-        batch_of_one(scene_detections(scene)),
-        batch_of_one(scene_placed(detections)),
-        batch_of_one(scene_objects(scene)),
-        scene_periods(scene)[None],
-        torch.tensor([view.pixel_scale for view in scene.views])[None],
-    )
+def _tensors(**arrays: NDArray[Any]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _targets(scene: Scene) -> Tensor:
-    """The object (2, D) that each detection hits, -1 for none."""
-    found = match_views(scene_detections(scene), scene_objects(scene), period=scene_periods(scene))
-    return found.targets
+def _update_cross(metric: CrossViewMetrics, pairs: Sequence[Scene], known: Known, placed: PlacedDetections) -> None:
+    """Adds pairs."""
+    numbers = torch.tensor([scene.number for scene in pairs])
+    scales = torch.tensor([[view.pixel_scale for view in scene.views] for scene in pairs])
+    metric.update(numbers, known.detections, placed, known.objects, known.periods, scales)
 
 
-def _score_scene(scene: Scene, matched: Matched, threshold: float) -> SceneOutcome:
-    objects = scene_objects(scene)
-    shared = shared_objects(batch_of_one(objects))
+def _score_scene(scene: Scene, matched: Matched, known: Known, row: int, threshold: float) -> SceneOutcome:
     # Index 1 is direction 2_to_1, whose objects to find are those of view 1.
-    counterparts, ignored, is_shared = shared.number[0, 0], shared.difficult[0, 1], shared.present[0, 1]
-    targets = _targets(scene)
+    counterparts, ignored, is_shared = (
+        known.shared.number[row, 0],
+        known.shared.difficult[row, 1],
+        known.shared.present[row, 1],
+    )
+    targets = known.seen.targets[row]
     first, second = targets[0][torch.from_numpy(matched.index_1)], targets[1][torch.from_numpy(matched.index_2)]
     scores = torch.from_numpy(matched.scores)
     flags = match_flags(first, second, scores, counterparts, ignored)
@@ -263,40 +262,3 @@ def _location_errors(
         np.minimum(*(distances(truth, camera) for camera in cameras)),
         squared_errors_in_sigmas(positions, covariances, truth),
     )
-
-
-def _placed(scene: Scene, matched: Matched) -> NDArray[np.bool_]:
-    """Whether (N,) the true positives of detection whose object is in the other view too are placed on it (IoU 0.5)."""
-    objects = scene_objects(scene)
-    shared = shared_objects(batch_of_one(objects))
-    seen = match_views(scene_detections(scene), objects, period=scene_periods(scene))
-    placed, periods = scene_placed(matched.detections), scene_periods(scene).double()
-    hits = []
-    for view in range(2):
-        rows = torch.nonzero(seen.flags[view] == TRUE_POSITIVE)[:, 0]
-        number = shared.number[0, view][seen.targets[view][rows]]
-        rows, number = rows[number >= 0], number[number >= 0]
-        rows, number = (value[~shared.difficult[0, view][number]] for value in (rows, number))
-        overlap = iou(
-            placed.boxes[view][rows].double(),
-            objects.boxes[1 - view][number].double(),
-            periods[1 - view].expand(len(rows)),
-        )
-        hits.append((placed.valid[view][rows] & (overlap >= 0.5)).numpy())
-    return np.concatenate(hits)
-
-
-def _covisibility(scenes: Sequence[Scene]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """What the network says of detections that show an object with an identity, and whether it is in the other view."""
-    said, truth = [], []
-    for scene in scenes:
-        objects = scene_objects(scene)
-        shared = shared_objects(batch_of_one(objects))
-        targets = _targets(scene)
-        for view, record in enumerate(scene.views):
-            hit = targets[view][: len(record.detections.labels)]
-            identified = (hit >= 0) & objects.has_id[view][hit.clamp(min=0)]
-            said.append(record.detections.covisibility[identified.numpy()].astype(np.float64))
-            truth.append((shared.number[0, view][hit[identified]] >= 0).numpy())
-    known = ~np.isnan(np.concatenate(said))
-    return np.concatenate(said)[known], np.concatenate(truth)[known]

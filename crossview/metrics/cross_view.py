@@ -58,7 +58,7 @@ def shared_objects(objects: IdentifiedObjects) -> SharedObjects:
     ids_j, has_id_j = objects.ids.flip(1), has_id.flip(1)
     number_in_j, _ = find_counterparts(objects.ids, has_id, ids_j, has_id_j)
     number_in_i, is_shared = find_counterparts(ids_j, has_id_j, objects.ids, has_id)
-    difficult_in_i = _take(objects.difficult, number_in_i, fill=False)
+    difficult_in_i = take(objects.difficult, number_in_i, fill=False)
     return SharedObjects(
         objects.boxes.flip(1),
         objects.labels.flip(1),
@@ -68,7 +68,7 @@ def shared_objects(objects: IdentifiedObjects) -> SharedObjects:
     )
 
 
-def _take(values: Tensor, number: Tensor, fill: float) -> Tensor:
+def take(values: Tensor, number: Tensor, fill: float) -> Tensor:
     """Values (..., D) of (..., G) by number (..., D), the filling where the number is -1."""
     padded = functional.pad(values, (0, 1), value=fill)
     return padded.gather(-1, torch.where(number < 0, values.shape[-1], number))
@@ -140,8 +140,8 @@ class CrossViewMetrics(KeyedRows):
 
         # Which object each detection shows, and where that object is in the other view (nan: not there).
         seen = match_views(detections, objects, self.iou_threshold, spans)
-        number_in_j = _take(targets.number, torch.where(seen.flags == TRUE_POSITIVE, seen.targets, -1), fill=-1)
-        true_x, true_y = (_take(value, number_in_j, fill=float("nan")) for value in _centers(targets.boxes))
+        number_in_j = take(targets.number, torch.where(seen.flags == TRUE_POSITIVE, seen.targets, -1), fill=-1)
+        true_x, true_y = (take(value, number_in_j, fill=float("nan")) for value in _centers(targets.boxes))
         x, y = _centers(placed.boxes)
         error_x = wrap_difference(x - true_x, spans.flip(1).unsqueeze(-1)) * scale_j[..., :1]
         error = torch.hypot(error_x, (y - true_y) * scale_j[..., 1:])

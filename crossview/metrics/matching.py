@@ -8,6 +8,7 @@ Convention:
     ordinary image: overlap goes the short way around. Everything is computed in float64.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -18,6 +19,8 @@ from crossview.detector.detections import ViewDetections
 from crossview.geometry.boxes import iou
 
 NEUTRAL, TRUE_POSITIVE, FALSE_POSITIVE = 0, 1, 2
+
+MOST_CANDIDATES = 2**18  # pairs of a detection and an object that are compared at once
 
 
 class ViewObjects(Protocol):
@@ -101,16 +104,30 @@ def _best_objects(detections: DetectionRows, objects: ObjectRows, period: Tensor
     boxes, object_boxes = detections.boxes.double(), objects.boxes.double()
     best = torch.full_like(period, -1.0)
     target = torch.full_like(start, -1)
-    # One round for the first objects of all groups at once, one for the second ones, ...: rounds grow with the objects
-    # of the fullest view, memory with the detections only.
-    for number in range(int(count.max()) if len(count) else 0):
-        rows = (count > number).nonzero().squeeze(1)
-        candidate = object_order[start[rows] + number]
-        overlap = iou(boxes[rows], object_boxes[candidate], period[rows])
-        better = overlap > best[rows]
-        best[rows[better]] = overlap[better]
-        target[rows[better]] = candidate[better]
+    for part in _portions(count):
+        # All objects of the first detection's group, of the second's, ...: one row for each detection and object.
+        owner = torch.arange(len(part), device=part.device).repeat_interleave(count[part])
+        row = part[owner]
+        place = torch.arange(len(row), device=part.device)
+        number = place - (count[part].cumsum(0) - count[part])[owner]
+        candidate = object_order[start[row] + number]
+        overlap = iou(boxes[row], object_boxes[candidate], period[row]).nan_to_num(nan=-1.0)
+        largest = best[part].scatter_reduce(0, owner, overlap, "amax")
+        is_largest = overlap == largest[owner]
+        first = place.new_full((len(part),), len(row))
+        first = first.scatter_reduce(0, owner[is_largest], place[is_largest], "amin")
+        found = first < len(row)
+        best[part], target[part[found]] = largest, candidate[first[found]]
     return best, target
+
+
+def _portions(count: Tensor) -> Sequence[Tensor]:
+    """Row numbers, so many at a time that their counts (D,) add up to about `MOST_CANDIDATES` at most."""
+    if not len(count):
+        return []
+    portion = (count.cumsum(0) - count) // MOST_CANDIDATES
+    sizes = torch.unique_consecutive(portion, return_counts=True)[1]
+    return torch.split(torch.arange(len(count), device=count.device), sizes.tolist())
 
 
 def match(

@@ -45,19 +45,20 @@ def match_flags(targets_1: Tensor, targets_2: Tensor, scores: Tensor, counterpar
     Returns:
         (M,) int64.
     """
-    flags = torch.full_like(targets_1, FALSE_POSITIVE)
-    hit = targets_1 >= 0
-    right = torch.zeros_like(hit)
-    right[hit] = (counterparts[targets_1[hit]] == targets_2[hit]) & (targets_2[hit] >= 0)
+    # Plain numbers: a pair has some tens of matches, for which a tensor's overhead is most of the time.
+    flags = [FALSE_POSITIVE] * len(targets_1)
+    first, second, other, skip = (values.tolist() for values in (targets_1, targets_2, counterparts, ignored))
     taken: set[int] = set()
     for row in torch.sort(scores, descending=True, stable=True)[1].tolist():
-        target = int(targets_1[row])
-        if right[row] and bool(ignored[target]):
+        target = first[row]
+        if target < 0 or second[row] < 0 or other[target] != second[row]:
+            continue
+        if skip[target]:
             flags[row] = NEUTRAL
-        elif right[row] and target not in taken:
+        elif target not in taken:
             flags[row] = TRUE_POSITIVE
             taken.add(target)
-    return flags
+    return torch.tensor(flags, dtype=torch.int64, device=targets_1.device)
 
 
 def reid_values(scores: Tensor, flags: Tensor, n_objects: int, threshold: float) -> ReidValues:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from crossview.metrics import matching
 from crossview.metrics.matching import (
     FALSE_POSITIVE,
     NEUTRAL,
@@ -157,9 +158,11 @@ def plain_match(found: DetectionRows, truth: ObjectRows, period: float) -> Match
     return Matches(torch.tensor(flags), torch.tensor(targets))
 
 
+@pytest.mark.parametrize("at_once", [1, 50, 2**18])
 @pytest.mark.parametrize("seed", range(5))
-def test_agrees_with_the_plain_rule(seed: int) -> None:
+def test_agrees_with_the_plain_rule(seed: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Integer boxes in a narrow panorama and few different scores: many ties, claims and seam crossings."""
+    monkeypatch.setattr(matching, "MOST_CANDIDATES", at_once)
     draw = torch.Generator().manual_seed(seed)
     low = torch.randint(0, 40, (120, 2), generator=draw) // torch.tensor([1, 5])
     boxes = torch.cat((low, low + torch.randint(8, 16, (120, 2), generator=draw)), dim=-1).double()

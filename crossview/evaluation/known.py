@@ -1,0 +1,91 @@
+"""What is known of many pairs at once, before and after their views are matched.
+
+Convention:
+    A portion is some scenes with the same number of views V: B scenes, D detections and G objects, padded. The overhead
+    of a pair's own tensors would cost more than what is computed with them.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crossview.detector.detections import ViewDetections
+from crossview.dual.placed import PlacedDetections
+from crossview.evaluation.records import (
+    Scene,
+    SceneObjects,
+    scene_detections,
+    scene_objects,
+    scene_periods,
+    scene_placed,
+)
+from crossview.geometry.boxes import iou
+from crossview.metrics.cross_view import SharedObjects, shared_objects, take
+from crossview.metrics.matching import TRUE_POSITIVE, Matches, match_views
+
+PORTION = 128  # scenes
+
+
+class Known(NamedTuple):
+    """What is known of B pairs before their views are matched.
+
+    Attributes:
+        detections: (B, 2, D).
+        objects: (B, 2, G).
+        shared: the objects that both views annotate.
+        seen: what the detections hit in their own view.
+        periods: (B, 2).
+    """
+
+    detections: ViewDetections
+    objects: SceneObjects
+    shared: SharedObjects
+    seen: Matches
+    periods: Tensor
+
+
+def known_of(pairs: Sequence[Scene]) -> Known:
+    """What is known of a portion of pairs."""
+    detections, objects, periods = scene_detections(pairs), scene_objects(pairs), scene_periods(pairs)
+    seen = match_views(detections, objects, period=periods)
+    return Known(detections, objects, shared_objects(objects), seen, periods)
+
+
+def portions(scenes: Sequence[Scene]) -> Iterator[list[Scene]]:
+    """Scenes with the same number of views, so many that a tensor's overhead does not matter."""
+    for _, group in groupby(scenes, key=lambda scene: len(scene.views)):
+        same = list(group)
+        for first in range(0, len(same), PORTION):
+            yield same[first : first + PORTION]
+
+
+def placed_hits(known: Known, placed: PlacedDetections) -> Tensor:
+    """Whether (N,) the true positives of detection whose object is in the other view too are placed on it (IoU 0.5)."""
+    shared, seen = known.shared, known.seen
+    number = take(shared.number, torch.where(seen.flags == TRUE_POSITIVE, seen.targets, -1), fill=-1)
+    pair, view, row = ((number >= 0) & ~take(shared.difficult, number, fill=False)).nonzero(as_tuple=True)
+    overlap = iou(
+        placed.boxes[pair, view, row].double(),
+        shared.boxes[pair, view, number[pair, view, row]].double(),
+        known.periods[pair, 1 - view].double(),
+    )
+    return placed.valid[pair, view, row] & (overlap >= 0.5)
+
+
+def covisibility(pairs: Sequence[Scene]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """What the network says of detections that show an object with an identity, and whether it is in the other view."""
+    said, truth = [], []
+    for portion in portions(pairs):
+        known = known_of(portion)
+        targets, objects = known.seen.targets, known.objects
+        identified = known.detections.present & take(objects.has_id, targets, fill=False)
+        found = scene_placed([(scene.views[0].detections, scene.views[1].detections) for scene in portion])
+        said.append(found.covisibility[identified].double().numpy())
+        truth.append((take(known.shared.number, targets, fill=-1)[identified] >= 0).numpy())
+    is_said = ~np.isnan(np.concatenate(said))
+    return np.concatenate(said)[is_said], np.concatenate(truth)[is_said]
