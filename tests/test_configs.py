@@ -44,9 +44,9 @@ VARIANTS = {
     "base": {},
     "geometry": {"model.projection._target_": f"{HEADS}.head.GeometryHead"},
     "learned": {"model.projection._target_": f"{HEADS}.learned.LearnedHead", "model.projection.box_gradient": 0.0},
-    "two_towers": {"model.share_weights": False},
+    "towers": {"model.share_weights": False},
     "no_reid": {"model.appearance": None},
-    "no_refinement": {"matcher.refine": False},
+    "no_refine": {"matcher.refine": False},
     **{f"no_{term}_loss": {f"model.loss.weights.{term}": 0.0} for term in (*TERMS, REID)},
 }
 

@@ -24,7 +24,7 @@ TIME_LIMIT_S = 240
 NETWORKS = {
     "one tower": ["model.loss.box_jitter=0"],
     "two towers": ["model.share_weights=false", "model.loss.box_jitter=0"],
-    "pure geometry": ["model.projection.learned=false", "model.appearance=null"],
+    "pure geometry": ["projection=geometry", "model.appearance=null"],
     "single views": ["task=single"],
 }
 # Rows of the batch of four without any object; rank 0 has the first two.
