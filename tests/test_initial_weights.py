@@ -109,7 +109,7 @@ def test_one_view_to_dual_leaves_the_projection_at_geometry(tmp_path, caplog):
     assert "projection  not in the file, left as it starts" in caplog.text
 
 
-def test_shared_weights_to_towers(checkpoint, caplog):
+def test_shared_weights_to_two_towers(checkpoint, caplog):
     source = trained("data.class_names=[tree,sign]", "model.backbone.std=[2,3,4]")
     module = tiny_module("data.class_names=[tree,sign]", "model.share_weights=false")
     with caplog.at_level("INFO", logger="crossview"):
@@ -119,7 +119,7 @@ def test_shared_weights_to_towers(checkpoint, caplog):
     assert "the same detector for both" in caplog.text
 
 
-def test_towers_to_two_and_to_one(tmp_path, caplog):
+def test_two_towers_to_two_and_to_one(tmp_path, caplog):
     overrides = ["data.class_names=[tree,sign]", "model.share_weights=false"]
     source = trained(*overrides)
     assert not equal(source.net.detector, source.net.detector_2)
@@ -166,7 +166,7 @@ def test_other_scales_are_said(checkpoint):
     assert notes[0].startswith("anchor scales [0.07, 0.15")
 
 
-def test_foreign_weights_into_towers(tmp_path):
+def test_foreign_weights_into_two_towers(tmp_path):
     write_pytorch(tmp_path / "voc.pth", tiny_ssd(20))
     module = tiny_module("data.class_names=[tree,car]", "model.share_weights=false")
     initialise(module, settings(tmp_path / "voc.pth", "voc", {"tree": "pottedplant"}), None)

@@ -257,7 +257,7 @@ def test_vgg16_alone_is_sent_to_its_own_key(tmp_path):
         read_trained_file(path)
 
 
-def test_layers_with_the_suffix_of_towers_are_not_taken(tmp_path):
+def test_layers_with_the_suffix_of_two_towers_are_not_taken(tmp_path):
     # Keras's own loading by name silently loads nothing from, or into, such a network.
     path = tmp_path / "weights.h5"
     write_keras(path, tiny_ssd(2), style="{0}__1/{0}__1/{1}:0")
