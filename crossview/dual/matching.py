@@ -31,7 +31,7 @@ from crossview.dual.match_score import (
     similarity,
     size_log_density,
 )
-from crossview.dual.pose_search import REMAINING_SHARE, search_pose
+from crossview.dual.pose_search import REMAINING_SHARE, is_near, search_pose
 from crossview.geometry.camera import Camera
 from crossview.geometry.ground import Array, FootSigma, GroundPoints, corrected, ground_points_of_views
 from crossview.geometry.relative_pose import (
@@ -117,7 +117,7 @@ class PairMatcher:
     covisibility_weight: float = 0.5
     detection_weight: float = 0.25
     refine: bool = True
-    rounds: int = 5
+    rounds: int = 4
     score_threshold: float = 0.3
 
     def __post_init__(self) -> None:
@@ -222,18 +222,20 @@ class PairMatcher:
         return np.asarray(evidence.base + np.where(evidence.located, self.geometry_weight * log_total(densities), 0.0))
 
     def _refined(self, evidence: Evidence, ground_1: GroundPoints, ground_2: GroundPoints) -> PoseRefinement:
-        """The poses after some rounds of matching and refining, from the better of two starts."""
+        """The poses after some rounds of matching and refining, from the better of two starts.
+
+        The second start is left out where the first one ends beside it.
+        """
         if not self.refine:
             return stated_poses(self.prior, "refinement is switched off")
         if not self.prior.sigmas().any():
             return stated_poses(self.prior, KNOWN_EXACTLY)
         without_place = np.where(evidence.located, self.scores(evidence, evidence.sizes), -np.inf)
         searched = search_pose(ground_1, ground_2, self.prior, without_place, self.freedom)
-        starts = [(STATED, 1.0, self.rounds)]
-        if searched.any():
-            starts.append((searched, REMAINING_SHARE, -(-self.rounds // 2)))
-        ends = [self._annealed(evidence, ground_1, ground_2, *start) for start in starts]
-        best = max(ends, key=lambda end: end.support)
+        best = self._annealed(evidence, ground_1, ground_2, STATED, 1.0, self.rounds)
+        if not is_near(best.corrections, searched, self.prior):
+            other = self._annealed(evidence, ground_1, ground_2, searched, REMAINING_SHARE, max(self.rounds - 1, 1))
+            best = max(best, other, key=lambda end: end.support)
         return refine_poses(best.view_1, best.view_2, self.prior, best.corrections, self.freedom)
 
     def _annealed(

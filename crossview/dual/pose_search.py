@@ -16,18 +16,20 @@ from crossview.geometry.ground import Array, GroundPoints
 from crossview.geometry.relative_pose import PosePrior, robust_cost, robust_power
 
 STEPS = (-1.3, 0.0, 1.3)  # of the grid, in sigmas of the relative pose, for each of its three numbers
+GRID: Array = np.array(list(itertools.product(STEPS, repeat=3)))  # (K, 3) in sigmas of the relative pose
 REMAINING_SHARE = 0.5  # of the poses' uncertainty between the grid's points
-
-
-def _grid() -> Array:
-    """The candidates (K, 3) in sigmas of the relative pose."""
-    return np.array(list(itertools.product(STEPS, repeat=3)))
 
 
 def candidate_poses(prior: PosePrior) -> Array:
     """Corrections (K, 2, 3) of both views, each moved half of the relative pose."""
-    half = _grid() * prior.sigmas() / np.sqrt(2)
+    half = GRID * prior.sigmas() / np.sqrt(2)
     return np.stack((-half, half), axis=1)
+
+
+def is_near(corrections: Array, candidate: Array, prior: PosePrior) -> bool:
+    """Whether corrections (2, 3) mean a relative pose that is nearer to a candidate's than to those beside it."""
+    apart = (corrections[1] - corrections[0]) - (candidate[1] - candidate[0])
+    return bool((np.abs(apart) <= STEPS[-1] / 2 * np.sqrt(2) * prior.sigmas()).all())
 
 
 def search_pose(
@@ -60,7 +62,7 @@ def search_pose(
     y = points[0][1][:, :, None] - points[1][1][:, None, :]
     squares = (north / determinant * x - 2 * mixed / determinant * y) * x + east / determinant * (y * y)
     total = _best_scores(without_place - 0.5 * np.log(determinant), squares, freedom).sum(axis=1)
-    prior_cost = (_grid() ** 2).sum(axis=1) / 2
+    prior_cost = (GRID**2).sum(axis=1) / 2
     return np.asarray(candidates[int(np.argmax(total - prior_cost))])
 
 

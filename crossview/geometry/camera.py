@@ -82,7 +82,7 @@ def period(camera: Camera) -> Tensor:
 
 def cut_gradient(value: Tensor, valid: Tensor) -> Tensor:
     """The same ``value`` (...), through whose entries that are not ``valid`` (...) no gradient flows."""
-    return torch.where(valid, value, value.detach())
+    return torch.where(valid, value, value.detach()) if value.requires_grad else value
 
 
 def wrap_angle(angle: Tensor) -> Tensor:

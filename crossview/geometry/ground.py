@@ -196,12 +196,13 @@ def ground_points_of_views(
     counts = torch.tensor([len(own) for own in rows])
     joined = Camera(*(torch.stack(fields).repeat_interleave(counts, dim=0) for fields in zip(*precise, strict=True)))
     standing, valid = locate_boxes(joined, torch.cat(rows))
-    ends = counts.cumsum(0)[:-1].numpy()
-    parts = (np.split(part.numpy(), ends) for part in (*standing, valid))
-    return [
-        _one_pixel(camera, own.numpy(), its_standing, found).with_foot(foot)
-        for camera, own, *its_standing, found in zip(precise, rows, *parts, strict=True)
-    ]
+    parts = [part.numpy() for part in (*standing, valid)]
+    found, start = [], 0
+    for camera, own in zip(precise, rows, strict=True):
+        *its_standing, its_valid = (part[start : start + len(own)] for part in parts)
+        found.append(_one_pixel(camera, own.numpy(), its_standing, its_valid).with_foot(foot))
+        start += len(own)
+    return found
 
 
 def _one_pixel(camera: Camera, boxes: Array, standing: Sequence[Array], found: NDArray[np.bool_]) -> GroundPoints:
