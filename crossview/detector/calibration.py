@@ -48,7 +48,10 @@ def _recentre(layer: nn.Conv2d, _: nn.Module, __: tuple[Tensor, ...], output: Te
     if layer.bias is None:
         raise ValueError(f"cannot centre a convolution without a bias: {layer}")
     mean = output.mean(dim=(0, 2, 3))
-    deviation = output.std(dim=(0, 2, 3)).clamp(min=MIN_DEVIATION)
+    centred = output.sub_(mean[:, None, None])  # in place: fresh memory for large maps takes as long as the convolution
+    norm = torch.linalg.vector_norm(centred, dim=(0, 2, 3))
+    freedom = max(output.numel() // output.shape[1] - 1, 1)
+    deviation = (norm / freedom**0.5).clamp(min=MIN_DEVIATION)
     layer.weight.div_(deviation[:, None, None, None])
     layer.bias.copy_((layer.bias - mean) / deviation)
-    return (output - mean[:, None, None]) / deviation[:, None, None]
+    return centred.div_(deviation[:, None, None])
