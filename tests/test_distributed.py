@@ -19,6 +19,7 @@ from crossview.detector.ranks import current_ranks
 from tests.conftest import QUICK, TINY, command_environment
 from tests.data.make_voc import ANNOTATIONS, IMAGE_SETS, write_pair_dataset
 from tests.tiny import data_module, quiet_trainer, tiny_module
+from tests.two_processes import outputs_of_two
 
 TIME_LIMIT_S = 240
 NETWORKS = {
@@ -33,19 +34,8 @@ EMPTY = {"objects everywhere": [], "none in rank 1": [2, 3], "none at all": [0, 
 
 def test_two_ranks_have_the_gradients_of_one(pair_root, tmp_path):
     program = [sys.executable, __file__, str(tmp_path / "meeting"), str(pair_root)]
-    environment = command_environment(tmp_path / "cache")
-    processes = [
-        subprocess.Popen([*program, rank], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for rank in ("0", "1")
-    ]
-    try:
-        outputs = [process.communicate(timeout=TIME_LIMIT_S) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, (_, errors) in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, errors
-    found = json.loads(outputs[0][0].splitlines()[-1])
+    outputs = outputs_of_two(program, command_environment(tmp_path / "cache"), TIME_LIMIT_S)
+    found = json.loads(outputs[0].splitlines()[-1])
     assert list(found) == [f"{network}, {where}" for network in NETWORKS for where in EMPTY]
     for name, (error, worst, size, loss, expected) in found.items():
         assert size > 0.1, name

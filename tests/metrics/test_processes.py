@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from crossview.data.batch import Objects
 from crossview.detector.detections import ViewDetections
 from crossview.dual.placed import PlacedDetections
 from crossview.metrics import CrossViewMetrics, DetectionAP
+from tests.two_processes import outputs_of_two
 
 TIME_LIMIT = 60.0  # seconds; starting takes most of a few, so a hang fails and a slow machine does not
 PAIRS = 11
@@ -72,19 +72,7 @@ def test_two_processes_agree_with_one(tmp_path: Path) -> None:
     assert all(0.05 < value < 50 and value != 1.0 for value in expected.values())
     program = [sys.executable, __file__, str(tmp_path / "meeting")]
     environment = {**os.environ, "PYTHONPATH": str(Path(crossview.__file__).parents[1])}  # the same package as here
-    processes = [
-        subprocess.Popen(
-            [*program, str(rank)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        outputs = [process.communicate(timeout=TIME_LIMIT) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, (output, errors) in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, errors
+    for output in outputs_of_two(program, environment, TIME_LIMIT):
         results = json.loads(output)
         assert list(results) == list(SPLITS)
         for name, result in results.items():
