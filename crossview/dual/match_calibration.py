@@ -23,7 +23,7 @@ from crossview.dual.match_score import (
 )
 from crossview.dual.matching import LAST_SHARE, PairMatcher, Rows
 from crossview.geometry.ground import Array, GroundPoints, ground_points_of_views
-from crossview.geometry.relative_pose import PosePrior, fit_poses
+from crossview.geometry.relative_pose import STATED, PosePrior, fit_poses
 
 WEIGHTS = (
     "no_match_price",
@@ -112,7 +112,7 @@ def fit_pose_sigmas(matcher: PairMatcher, pairs: Sequence[KnownPair]) -> PairMat
     if not matched:
         return matcher
     prior = PosePrior(max(matcher.position_sigma_m, 1.0), max(matcher.heading_sigma_rad, 0.03))
-    starts = [np.zeros((2, 3)) for _ in matched]
+    starts = [STATED] * len(matched)
     for _ in range(POSE_ROUNDS):
         fits = [
             fit_poses(*found, prior, start, matcher.freedom, iterations=3)

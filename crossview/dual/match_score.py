@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from crossview.geometry.camera import Camera
 from crossview.geometry.ground import Array, GroundPoints
-from crossview.geometry.relative_pose import robust_cost
+from crossview.geometry.relative_pose import STATED, robust_cost
 
 MIN_PROBABILITY = 1e-3  # no detection and no co-visibility is surer than that
 MIN_SIZE_M = 1e-3  # an object is not lower than this
-STATED = np.zeros((2, 3))  # corrections of both poses that leave them as they are stated
 MAX_LOG_ODDS = 50.0  # beyond it a probability in float64 is one
 
 

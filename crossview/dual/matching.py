@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from crossview.dual.match_score import (
-    STATED,
     Evidence,
     PairView,
     PlaceDensity,
@@ -36,6 +35,7 @@ from crossview.geometry.camera import Camera
 from crossview.geometry.ground import Array, FootSigma, GroundPoints, corrected, ground_points_of_views
 from crossview.geometry.relative_pose import (
     KNOWN_EXACTLY,
+    STATED,
     PosePrior,
     PoseRefinement,
     refine_poses,

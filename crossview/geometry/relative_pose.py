@@ -20,6 +20,8 @@ from crossview.geometry.ground import Array, GroundPoints
 
 STEP_TOLERANCE = 1e-3  # prior sigmas; a fit that changes by less has arrived
 COST_TOLERANCE = 1e-6  # nats; points that already agree fit equally well up to rounding
+STATED = np.zeros((2, 3))  # corrections of both poses that leave them as they are stated
+STATED.flags.writeable = False  # results share it
 KNOWN_EXACTLY = "the stated poses are known exactly"  # a reason not to refine them
 INLIER_SQUARE = -2.0 * math.log(0.01)  # squared Mahalanobis distance of two dimensions that 1 % of true matches exceed
 
@@ -177,7 +179,7 @@ def fit_poses(
     view_1: GroundPoints,
     view_2: GroundPoints,
     prior: PosePrior,
-    start: Array | None = None,
+    start: Array = STATED,
     freedom: float = 4.0,
     iterations: int = 20,
 ) -> PoseFit:
@@ -190,13 +192,13 @@ def fit_poses(
         view_1: M points as seen in view 1, with the stated pose.
         view_2: the same M objects as seen in view 2.
         prior: of each view's pose.
-        start: (2, 3) corrections to start from; None for none.
+        start: (2, 3) corrections to start from.
         freedom: degrees of freedom of Student's t.
         iterations: steps at most; it stops when one changes nothing any more.
     """
     matched = _MatchedPoints(view_1, view_2)
     solver = _Solver(matched, prior, freedom)
-    corrections = np.zeros((2, 3)) if start is None else start
+    corrections = start
     unit, now = solver.units(corrections), matched.gaps(corrections)
     for _ in range(iterations):
         step, normal = solver.step(now, unit)
@@ -248,14 +250,14 @@ class PoseRefinement(NamedTuple):
 
 def stated_poses(prior: PosePrior, reason: str, inliers: int = 0) -> PoseRefinement:
     """The result that leaves the poses as they are stated."""
-    return PoseRefinement(np.zeros((2, 3)), prior.covariance(), False, reason, inliers)
+    return PoseRefinement(STATED, prior.covariance(), False, reason, inliers)
 
 
 def refine_poses(
     view_1: GroundPoints,
     view_2: GroundPoints,
     prior: PosePrior,
-    start: Array | None = None,
+    start: Array = STATED,
     freedom: float = 4.0,
     min_inliers: int = 2,
     min_inlier_share: float = 0.5,
@@ -282,7 +284,7 @@ def refine_poses(
         return stated_poses(prior, f"{count} matches with a ground point; at least 2 are needed", count)
     if not prior.sigmas().any():
         return stated_poses(prior, KNOWN_EXACTLY, count)
-    stated = _MatchedPoints(view_1, view_2).gaps(np.zeros((2, 3))).squares
+    stated = _MatchedPoints(view_1, view_2).gaps(STATED).squares
     inliers_before = int((stated < INLIER_SQUARE).sum())
     fit = fit_poses(view_1, view_2, prior, start, freedom)
     inliers = int((fit.squares < INLIER_SQUARE).sum())
