@@ -34,7 +34,7 @@ from crossview.data.annotation import ViewAnnotation
 from crossview.data.batch import PairBatch, collate
 from crossview.data.pairs import PairDataset
 from crossview.dual.matching import PairMatcher
-from crossview.evaluation.baselines import BASELINES, MatchSettings, match_scene
+from crossview.evaluation.baselines import BASELINES, MatchSettings, match_scenes
 from crossview.evaluation.collect import pair_scenes
 from crossview.module import CrossViewModule
 
@@ -78,7 +78,7 @@ def our_inference(module: CrossViewModule, pairs: PairDataset, count: int) -> Ca
         batch = collate([pairs[0] for _ in range(count)])
         output = module(batch)
         scenes = pair_scenes(module, batch, (output, *module.detect(batch, output)), pairs.views)
-        return sum(len(match_scene(scene, BASELINES[-1], matcher, settings).index_1) for scene in scenes)
+        return sum(len(matched.index_1) for matched in match_scenes(scenes, BASELINES[-1], matcher, settings))
 
     return work
 

@@ -160,11 +160,20 @@ class PairMatcher:
         Raises:
             ValueError: a field of a view does not fit its boxes.
         """
+        return self.match(view_1, view_2, *self.ground_points((view_1, view_2)))
+
+    def ground_points(self, views: Sequence[PairView]) -> list[GroundPoints]:
+        """Ground points of the boxes of views, which take hardly longer for many views than for one."""
+        return ground_points_of_views([view.camera for view in views], [view.boxes for view in views], self.foot)
+
+    def match(self, view_1: PairView, view_2: PairView, ground_1: GroundPoints, ground_2: GroundPoints) -> PairMatches:
+        """Matches one pair whose `ground_points` are known.
+
+        Raises:
+            ValueError: a field of a view does not fit its boxes.
+        """
         for number, view in enumerate((view_1, view_2), start=1):
             _check(view, f"view {number}")
-        ground_1, ground_2 = ground_points_of_views(
-            (view_1.camera, view_2.camera), (view_1.boxes, view_2.boxes), self.foot
-        )
         evidence = self.evidence(view_1, view_2, ground_1, ground_2)
         pose = self._refined(evidence, ground_1, ground_2)
         share = LAST_SHARE if pose.refined else 1.0

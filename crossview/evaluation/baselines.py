@@ -12,16 +12,23 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from crossview.dual.match_score import PairView
 from crossview.dual.matching import PairMatcher, PairMatches
+from crossview.evaluation.placing import (
+    Evidence,
+    Placing,
+    Rows,
+    by_everything,
+    by_geometry,
+    by_match,
+    by_network,
+    indices,
+)
 from crossview.evaluation.records import Boxes, Scene, ViewRecord
-from crossview.geometry.location import Location, locate_pairs, locate_single, place_at
-from crossview.geometry.projection import project_boxes
-
-Rows = NDArray[np.int64]
+from crossview.geometry.ground import GroundPoints
+from crossview.geometry.location import Location, locate_pairs, locate_single
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +78,6 @@ class Matched(NamedTuple):
     seconds: float
 
 
-class Evidence(NamedTuple):
-    """What a row's placing may use.
-
-    Attributes:
-        scene: with the detections.
-        found: the matcher's answer, counted among all detections.
-        location: of the matches.
-        trusted: (M,) bool, which of those are likely enough to place boxes by.
-    """
-
-    scene: Scene
-    found: PairMatches
-    location: Location
-    trusted: NDArray[np.bool_]
-
-
-Placing = Callable[[Evidence, int], Boxes]
-
-
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """A way to match and to place.
@@ -98,7 +86,7 @@ class Baseline:
         name: in metrics and files.
         title: in reports.
         adapt: the matcher of this way out of the full one.
-        place: the detections of a view with their boxes in the other view.
+        place: the detections of a view with their boxes in the other view, of many pairs at once.
         by_match: whether the probability to be in the other view depends on whether a match was found.
         needs_embeddings: whether it says nothing without them.
     """
@@ -127,120 +115,129 @@ def _appearance_only(matcher: PairMatcher) -> PairMatcher:
     )
 
 
-def _by_geometry(evidence: Evidence, view: int) -> Boxes:
-    """Where flat ground and the stated poses put them."""
-    boxes = evidence.scene.views[view].detections
-    return boxes._replace(placed=boxes.geometry, placed_valid=boxes.geometry_valid)
+def _unrefined(matcher: PairMatcher) -> PairMatcher:
+    return replace(matcher, refine=False)
 
 
-def _by_network(evidence: Evidence, view: int) -> Boxes:
-    """Where the network puts them, which knows the stated poses."""
-    return evidence.scene.views[view].detections
-
-
-def _by_match(evidence: Evidence, view: int) -> Boxes:
-    """At the box that it was matched with; nowhere without a match."""
-    boxes, other = (evidence.scene.views[number].detections for number in (view, 1 - view))
-    own, its = indices(evidence.found, view)
-    placed, valid = np.zeros_like(boxes.boxes), np.zeros(len(boxes.labels), bool)
-    placed[own], valid[own] = other.boxes[its], True
-    return boxes._replace(placed=placed, placed_valid=valid)
-
-
-def _by_everything(evidence: Evidence, view: int) -> Boxes:
-    """Where the network puts them, moved as the refined poses move geometry; matched ones at their common position.
-
-    A box that the network places and geometry does not stays where it is.
-    """
-    boxes, found = evidence.scene.views[view].detections, evidence.found
-    source, target = found.cameras[view], found.cameras[1 - view]
-    rows = torch.from_numpy(boxes.boxes).double()
-    projected, seen = project_boxes(source.per_object(), target.per_object(), rows)
-    geometry, valid = projected.numpy(), seen.numpy()
-    by_network = boxes.placed.astype(np.float64)
-    period = evidence.scene.views[1 - view].period
-    placed = _corrected_alike(geometry, boxes.geometry.astype(np.float64), by_network, period)
-    placed = np.where((boxes.placed_valid & boxes.geometry_valid & valid)[:, None], placed, geometry)
-    alone = boxes.placed_valid & ~boxes.geometry_valid
-    placed, valid = np.where(alone[:, None], by_network, placed), valid | alone
-    own, _ = indices(found, view)
-    used = evidence.location.valid & evidence.trusted
-    own, position = own[used], evidence.location.east_north[used]
-    at_position, exists = place_at(source, target, boxes.boxes[own], position)
-    placed[own[exists]], valid[own[exists]] = at_position[exists], True
-    return boxes._replace(placed=placed.astype(np.float32), placed_valid=valid)
-
-
-def _corrected_alike(
-    boxes: NDArray[np.float64], before: NDArray[np.float64], after: NDArray[np.float64], period: float
-) -> np.ndarray:
-    """Boxes (K, 4) changed as others (K, 4) were, the short way around: the same shift in sizes, the same growth."""
-    size, size_before, size_after = (value[:, 2:] - value[:, :2] for value in (boxes, before, after))
-    shift = ((after - before)[:, :2] + (after - before)[:, 2:]) / 2
-    shift[:, 0] -= period * np.round(shift[:, 0] / period)
-    shift *= size / size_before
-    growth = (size_after / size_before - 1) * size / 2
-    return np.asarray(boxes + np.concatenate((shift - growth, shift + growth), axis=1))
+def _unchanged(matcher: PairMatcher) -> PairMatcher:
+    return matcher
 
 
 BASELINES = (
-    Baseline("geometry", "pure geometry", _geometry_only, _by_geometry, by_match=False),
-    Baseline("appearance", "appearance only", _appearance_only, _by_match, by_match=True, needs_embeddings=True),
+    Baseline("geometry", "pure geometry", _geometry_only, by_geometry, by_match=False),
+    Baseline("appearance", "appearance only", _appearance_only, by_match, by_match=True, needs_embeddings=True),
     Baseline(
         "unrefined",
         "geometry and appearance, unrefined",
-        lambda matcher: replace(matcher, refine=False),
-        _by_network,
+        _unrefined,
+        by_network,
         by_match=True,
     ),
-    Baseline("everything", "everything", lambda matcher: matcher, _by_everything, by_match=True),
+    Baseline("everything", "everything", _unchanged, by_everything, by_match=True),
 )
 
 
-def match_scene(scene: Scene, baseline: Baseline, matcher: PairMatcher, settings: MatchSettings) -> Matched:
-    """Matches a pair's detections and places them in the other view.
+def match_scenes(
+    scenes: Sequence[Scene], baseline: Baseline, matcher: PairMatcher, settings: MatchSettings
+) -> list[Matched]:
+    """Matches the detections of pairs and places them in the other view.
 
     Args:
-        scene: of two views.
+        scenes: of two views each; a hundred take little more than one, apart from the matching itself.
         baseline: the way to do it.
         matcher: the full one.
         settings: of the detections.
     """
-    used = [np.flatnonzero(view.detections.scores >= settings.min_score) for view in scene.views]
-    views = [pair_view(view, rows) for view, rows in zip(scene.views, used, strict=True)]
+    if not scenes:
+        return []
     own = baseline.adapt(matcher)
-    start = time.perf_counter()
-    found = own(*views)
-    seconds = time.perf_counter() - start
-    ground = [points.as_normal(own.freedom) for points in found.ground]
-    location = locate_pairs(
-        ground[0].take(found.index_1),
-        ground[1].take(found.index_2),
-        found.pose.covariance,
-        own.hidden_foot_probability,
-    )
-    found = found._replace(index_1=used[0][found.index_1], index_2=used[1][found.index_2])
-    evidence = Evidence(scene, found, location, found.scores >= own.score_threshold)
+    used = [[np.flatnonzero(view.detections.scores >= settings.min_score) for view in scene.views] for scene in scenes]
+    pairs, seconds = _found(scenes, used, own)
+    locations = _locations(pairs, own)
+    singles = [_single_locations(pairs, own, view) for view in range(2)]
+    evidence = [
+        Evidence(
+            scene,
+            found._replace(index_1=rows[0][found.index_1], index_2=rows[1][found.index_2]),
+            location,
+            found.scores >= own.score_threshold,
+        )
+        for scene, found, rows, location in zip(scenes, pairs, used, locations, strict=True)
+    ]
     placed = [baseline.place(evidence, view) for view in range(2)]
     if baseline.by_match:
         placed = [
-            boxes._replace(covisibility=presence(boxes.covisibility, indices(found, view)[0], found.scores, settings))
-            for view, boxes in enumerate(placed)
+            [
+                boxes._replace(covisibility=presence(boxes.covisibility, *_matches(one.found, view), settings))
+                for boxes, one in zip(its, evidence, strict=True)
+            ]
+            for view, its in enumerate(placed)
         ]
-    singles = [
-        _spread(locate_single(points, found.pose.covariance[part, part], own.hidden_foot_probability), rows, view)
-        for points, rows, view, part in zip(ground, used, scene.views, (slice(0, 3), slice(3, 6)), strict=True)
+    return [
+        Matched(
+            one.found.index_1,
+            one.found.index_2,
+            one.found.scores,
+            one.location,
+            (
+                _spread(singles[0][number], used[number][0], one.scene.views[0]),
+                _spread(singles[1][number], used[number][1], one.scene.views[1]),
+            ),
+            (placed[0][number], placed[1][number]),
+            one.found.pose.refined,
+            seconds[number],
+        )
+        for number, one in enumerate(evidence)
     ]
-    return Matched(
-        found.index_1,
-        found.index_2,
-        found.scores,
-        location,
-        (singles[0], singles[1]),
-        (placed[0], placed[1]),
-        found.pose.refined,
-        seconds,
-    )
+
+
+def _found(
+    scenes: Sequence[Scene], used: Sequence[Sequence[Rows]], matcher: PairMatcher
+) -> tuple[list[PairMatches], list[float]]:
+    """What the matcher finds among the detections (rows) of both views of each pair, and the seconds it takes."""
+    start = time.perf_counter()
+    views = [
+        pair_view(view, own)
+        for scene, rows in zip(scenes, used, strict=True)
+        for view, own in zip(scene.views, rows, strict=True)
+    ]
+    ground = matcher.ground_points(views)
+    together = (time.perf_counter() - start) / len(scenes)
+    pairs, seconds = [], []
+    for first in range(0, len(views), 2):
+        start = time.perf_counter()
+        pairs.append(matcher.match(views[first], views[first + 1], ground[first], ground[first + 1]))
+        seconds.append(together + time.perf_counter() - start)
+    return pairs, seconds
+
+
+def _matches(found: PairMatches, view: int) -> tuple[Rows, NDArray[np.float64]]:
+    """The detections of a view that have a match, and how likely each is right."""
+    return indices(found, view)[0], found.scores
+
+
+def _locations(pairs: Sequence[PairMatches], matcher: PairMatcher) -> list[Location]:
+    """Positions of the matches of each pair."""
+    ground = [
+        GroundPoints.joined([found.ground[view].take(indices(found, view)[0]) for found in pairs]) for view in range(2)
+    ]
+    counts = [len(found.index_1) for found in pairs]
+    poses = np.repeat([found.pose.covariance for found in pairs], counts, axis=0)
+    return locate_pairs(
+        ground[0].as_normal(matcher.freedom),
+        ground[1].as_normal(matcher.freedom),
+        poses,
+        matcher.hidden_foot_probability,
+    ).split(counts)
+
+
+def _single_locations(pairs: Sequence[PairMatches], matcher: PairMatcher, view: int) -> list[Location]:
+    """Positions of the detections of one view of each pair, by that view alone."""
+    part = slice(3 * view, 3 * view + 3)
+    counts = [len(found.ground[view].bearing) for found in pairs]
+    poses = np.repeat([found.pose.covariance[part, part] for found in pairs], counts, axis=0)
+    ground = GroundPoints.joined([found.ground[view] for found in pairs]).as_normal(matcher.freedom)
+    return locate_single(ground, poses, matcher.hidden_foot_probability).split(counts)
 
 
 def presence(
@@ -278,11 +275,6 @@ def pair_view(view: ViewRecord, rows: Sequence[int] | Rows) -> PairView:
         None if unknown else boxes.covisibility.astype(np.float64),
         vectors,
     )
-
-
-def indices(found: PairMatches | Matched, view: int) -> tuple[Rows, Rows]:
-    """The matches' detections in a view and in the other."""
-    return (found.index_1, found.index_2) if view == 0 else (found.index_2, found.index_1)
 
 
 def _spread(location: Location, rows: Rows, view: ViewRecord) -> Location:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crossview.evaluation.baselines import indices
+from crossview.evaluation.placing import indices
 from crossview.evaluation.scoring import ELLIPSE, SceneOutcome
 from crossview.geometry.location import Location, error_ellipse
 

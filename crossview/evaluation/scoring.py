@@ -16,7 +16,7 @@ from torchmetrics.detection import MeanAveragePrecision
 
 from crossview.dual.matching import PairMatcher
 from crossview.dual.placed import PlacedDetections
-from crossview.evaluation.baselines import BASELINES, Baseline, Matched, MatchSettings, match_scene
+from crossview.evaluation.baselines import BASELINES, Baseline, Matched, MatchSettings, match_scenes
 from crossview.evaluation.known import Known, covisibility, known_of, placed_hits, portions
 from crossview.evaluation.records import (
     Scene,
@@ -157,7 +157,7 @@ def score_baseline(
     outcomes, placed, seen = [], 0, 0
     for portion in portions(scenes):
         known = known_of(portion)
-        matches = [match_scene(scene, baseline, matcher, settings) for scene in portion]
+        matches = match_scenes(portion, baseline, matcher, settings)
         there = scene_placed([matched.detections for matched in matches])
         _update_cross(cross, portion, known, there)
         hits = placed_hits(known, there)

@@ -19,6 +19,7 @@ meaningless, and no gradient flows from it.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,6 +60,13 @@ class Camera(NamedTuple):
     def view(self, index: int) -> "Camera":
         """Cameras (B,) of view ``index`` out of the cameras (B, 2) of a batch of pairs."""
         return Camera(*(field[:, index] for field in self))
+
+
+def repeated(cameras: Sequence[Camera], counts: Sequence[int]) -> Camera:
+    """Each camera () as often as its image has boxes: cameras (N,) of all boxes, in double precision on the CPU."""
+    times = torch.tensor(counts)
+    fields = (torch.stack(values).detach().to("cpu", torch.float64) for values in zip(*cameras, strict=True))
+    return Camera(*(field.repeat_interleave(times, dim=0) for field in fields))
 
 
 def panorama_camera(position: Tensor, height: Tensor, yaw: Tensor, image_width: int, image_height: int) -> Camera:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from crossview.geometry.camera import TAU, Camera
+from crossview.geometry.camera import TAU, Camera, repeated
 from crossview.geometry.projection import locate_boxes
 
 Array = NDArray[np.float64]
@@ -61,8 +61,8 @@ class GroundPoints(NamedTuple):
     """The objects of one view on the ground.
 
     Attributes:
-        camera: (2,) metres, the camera's position.
-        camera_height: metres above the ground.
+        camera: (2,) metres, the camera's position; (N, 2) where objects of several views are joined.
+        camera_height: metres above the ground; (N,) where objects of several views are joined.
         points: (N, 2) metres east and north.
         distance: (N,) metres from the camera.
         bearing: (N,) radians, from the camera.
@@ -77,7 +77,7 @@ class GroundPoints(NamedTuple):
     """
 
     camera: Array
-    camera_height: float
+    camera_height: float | Array
     points: Array
     distance: Array
     bearing: Array
@@ -89,6 +89,15 @@ class GroundPoints(NamedTuple):
     span: Array
     per_pixel: Array
     valid: NDArray[np.bool_]
+
+    @classmethod
+    def joined(cls, views: Sequence["GroundPoints"]) -> "GroundPoints":
+        """The objects of several views one after another."""
+        counts = [len(view.bearing) for view in views]
+        cameras = np.repeat([view.camera for view in views], counts, axis=0)
+        heights = np.repeat([view.camera_height for view in views], counts)
+        fields = zip(*(view[2:] for view in views), strict=True)
+        return cls._make((cameras, heights, *(np.concatenate(parts) for parts in fields)))
 
     def take(self, rows: NDArray[np.integer]) -> "GroundPoints":
         """The objects (M,) of some rows."""
@@ -156,17 +165,6 @@ def polar_covariance(bearing: Array, along: Array, across: Array) -> Array:
     return np.stack((east, mixed, mixed, north), axis=-1).reshape(-1, 2, 2)
 
 
-def metres_per_pixel(camera: Camera, distance: Array) -> tuple[Array, Array]:
-    """Metres along and across the ray (N,) that one pixel of a foot's y and x is worth at a distance (N,).
-
-    A pixel of tilt makes ``(z^2 + h^2) / h * pi / H`` metres along, one of bearing ``z * 2 pi / W`` across, for a
-    whole panorama of W x H pixels and a camera at height h.
-    """
-    height = float(camera.height)
-    scale_x, scale_y = (float(scale) for scale in camera.scale)
-    return (distance * distance + height * height) / height * np.pi * scale_y, distance * TAU * scale_x
-
-
 def ground_points(camera: Camera, boxes: ArrayLike, foot: FootSigma) -> GroundPoints:
     """Where the objects of boxes stand, and how sure that is.
 
@@ -185,38 +183,41 @@ def ground_points_of_views(
     cameras: Sequence[Camera], boxes: Sequence[ArrayLike], foot: FootSigma
 ) -> list[GroundPoints]:
     """`ground_points` of several views at once, which takes hardly longer than one."""
-    rows = [torch.tensor(np.asarray(own, dtype=np.float64)) for own in boxes]
+    rows = [np.asarray(own, dtype=np.float64) for own in boxes]
     for camera, own in zip(cameras, rows, strict=True):
         if camera.yaw.ndim or own.ndim != 2 or own.shape[1] != 4:
             raise ValueError(
-                f"cameras {tuple(camera.yaw.shape)} and boxes {tuple(own.shape)}: "
-                "expected one camera () and boxes (N, 4)"
+                f"cameras {tuple(camera.yaw.shape)} and boxes {own.shape}: expected one camera () and boxes (N, 4)"
             )
-    precise = [Camera(*(field.detach().to("cpu", torch.float64) for field in camera)) for camera in cameras]
-    counts = torch.tensor([len(own) for own in rows])
-    joined = Camera(*(torch.stack(fields).repeat_interleave(counts, dim=0) for fields in zip(*precise, strict=True)))
-    standing, valid = locate_boxes(joined, torch.cat(rows))
-    parts = [part.numpy() for part in (*standing, valid)]
-    found, start = [], 0
-    for camera, own in zip(precise, rows, strict=True):
-        *its_standing, its_valid = (part[start : start + len(own)] for part in parts)
-        found.append(_one_pixel(camera, own.numpy(), its_standing, its_valid).with_foot(foot))
-        start += len(own)
-    return found
+    joined = repeated(cameras, [len(own) for own in rows])
+    found = _one_pixel(joined, np.concatenate(rows)).with_foot(foot)
+    ends = np.cumsum([len(own) for own in rows])[:-1]
+    split = zip(*(np.split(field, ends) for field in found[2:]), strict=True)
+    return [
+        GroundPoints._make((camera.position.detach().cpu().double().numpy(), float(camera.height), *own))
+        for camera, own in zip(cameras, split, strict=True)
+    ]
 
 
-def _one_pixel(camera: Camera, boxes: Array, standing: Sequence[Array], found: NDArray[np.bool_]) -> GroundPoints:
-    """Ground points of boxes (N, 4) whose feet are a pixel off; those not ``found`` (N,) have harmless numbers."""
-    foot, width, height, away = standing  # the fields of `crossview.geometry.projection.Standing`
-    # A meaningless place gets a harmless one: the camera's own, a metre away.
+def _one_pixel(cameras: Camera, boxes: Array) -> GroundPoints:
+    """Ground points of boxes (N, 4), each with its camera (N,), whose feet are a pixel off.
+
+    A pixel of tilt makes ``(z^2 + h^2) / h * pi / H`` metres along the ray at a distance z, one of bearing
+    ``z * 2 pi / W`` across, for a whole panorama of W x H pixels and a camera at height h. Where there is no ground
+    point, the numbers are those of a point a metre away.
+    """
+    standing, valid = locate_boxes(cameras, torch.from_numpy(boxes))
+    foot, width, height, away = (part.numpy() for part in standing)
+    found = valid.numpy()
+    position, camera_height, scale = cameras.position.numpy(), cameras.height.numpy(), cameras.scale.numpy()
     distance = np.where(found, away, 1.0)
-    position = camera.position.numpy()
     points = np.where(found[:, None], foot, position)
     offset = points - position
-    along, across = metres_per_pixel(camera, distance)
+    along = (distance * distance + camera_height * camera_height) / camera_height * np.pi * scale[:, 1]
+    across = distance * TAU * scale[:, 0]
     return GroundPoints(
         camera=position,
-        camera_height=float(camera.height),
+        camera_height=camera_height,
         points=points,
         distance=distance,
         bearing=np.arctan2(offset[:, 0], offset[:, 1]),

@@ -12,6 +12,7 @@ Convention:
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,11 @@ class Location(NamedTuple):
     east_north: Array
     covariance: Array
     valid: NDArray[np.bool_]
+
+    def split(self, counts: Sequence[int]) -> list["Location"]:
+        """So many positions each, one part after another."""
+        ends = np.cumsum(counts)[:-1]
+        return [Location(*parts) for parts in zip(*(np.split(field, ends) for field in self), strict=True)]
 
     def latlng(self, origin: ArrayLike) -> Array:
         """Latitude and longitude (M, 2) in degrees, for the latitude and longitude (2,) of the frame's origin."""
@@ -87,7 +93,7 @@ def locate_single(view: GroundPoints, pose_covariance: Array, hidden_probability
 
     Args:
         view: M ground points, with the pose to use.
-        pose_covariance: (3, 3) of that pose.
+        pose_covariance: (3, 3) of that pose, or (M, 3, 3) of the pose that each object was seen from.
         hidden_probability: how often a foot is hidden.
     """
     variance = (1 - hidden_probability) * view.along**2 + hidden_probability * view.along_hidden**2
@@ -108,11 +114,11 @@ def locate_pairs(
     Args:
         view_1: M ground points, with the pose to use.
         view_2: those of the same objects in view 2.
-        pose_covariance: (6, 6) of both poses, view 1's first.
+        pose_covariance: (6, 6) of both poses, view 1's first, or (M, 6, 6) of each object's.
         hidden_probability: how often a foot is hidden.
     """
     singles = [
-        locate_single(view, pose_covariance[rows, rows], hidden_probability)
+        locate_single(view, pose_covariance[..., rows, rows], hidden_probability)
         for view, rows in ((view_1, slice(0, 3)), (view_2, slice(3, 6)))
     ]
     hidden = max(hidden_probability, np.finfo(np.float64).tiny)  # the logarithm of never stays finite
@@ -174,8 +180,8 @@ def place_at(
     `crossview.geometry.projection`. For a hidden foot that mends distance, width and height at once.
 
     Args:
-        camera_from: that of the boxes (batch shape ()).
-        camera_to: that of the other view.
+        camera_from: that of the boxes, or those (M,) of each.
+        camera_to: that of the other view, or those (M,).
         boxes: (M, 4) pixels.
         east_north: (M, 2) positions.
 
@@ -184,8 +190,7 @@ def place_at(
     """
     rows = torch.tensor(np.asarray(boxes, dtype=np.float64))
     from_, to = (
-        Camera(*(field.detach().to("cpu", torch.float64) for field in camera)).per_object()
-        for camera in (camera_from, camera_to)
+        Camera(*(field.detach().to("cpu", torch.float64) for field in camera)) for camera in (camera_from, camera_to)
     )
     standing, seen = locate_boxes(from_, rows)
     position = torch.tensor(east_north)

@@ -2,12 +2,16 @@ import numpy as np
 import pytest
 
 from crossview.dual.matching import PairMatcher
-from crossview.evaluation.baselines import BASELINES, MatchSettings, match_scene, presence
+from crossview.evaluation.baselines import BASELINES, MatchSettings, match_scenes, presence
 from crossview.evaluation.records import with_annotated_boxes
 from tests.evaluation.scenes import cached, without_detections
 
 BY_NAME = {baseline.name: baseline for baseline in BASELINES}
 MATCHER, SETTINGS = PairMatcher(), MatchSettings()
+
+
+def match_scene(scene, *settings):
+    return match_scenes([scene], *settings)[0]
 
 
 @pytest.fixture
@@ -147,3 +151,29 @@ def test_no_detections_at_all(baseline, perfect):
 def test_bad_settings_are_refused(values):
     with pytest.raises(ValueError, match="expected 0 to 1"):
         MatchSettings(**values)
+
+
+@pytest.mark.parametrize("baseline", BASELINES, ids=list(BY_NAME))
+def test_many_pairs_at_once_are_each_as_by_themselves(baseline, pair_root):
+    scenes = cached(pair_root)[0]
+    scenes = [scenes[0], without_detections(scenes[0]), with_annotated_boxes(scenes[-1]), *scenes]
+    settings = MatchSettings(min_score=0.0)
+    together = match_scenes(scenes, baseline, MATCHER, settings)
+    assert len(together) == len(scenes)
+    for scene, found in zip(scenes, together, strict=True):
+        alone = match_scene(scene, baseline, MATCHER, settings)
+        assert found.index_1.tolist() == alone.index_1.tolist()
+        assert found.index_2.tolist() == alone.index_2.tolist()
+        np.testing.assert_allclose(found.scores, alone.scores, rtol=1e-9)
+        for place, own in zip((found.location, *found.single), (alone.location, *alone.single), strict=True):
+            np.testing.assert_allclose(place.east_north, own.east_north, rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(place.covariance, own.covariance, rtol=1e-9, atol=1e-9)
+            np.testing.assert_array_equal(place.valid, own.valid)
+        for boxes, expected in zip(found.detections, alone.detections, strict=True):
+            np.testing.assert_allclose(boxes.placed, expected.placed, rtol=1e-6)
+            np.testing.assert_array_equal(boxes.placed_valid, expected.placed_valid)
+            np.testing.assert_allclose(boxes.covisibility, expected.covisibility, rtol=1e-6)
+
+
+def test_no_pairs_have_no_matches():
+    assert match_scenes([], BY_NAME["everything"], MATCHER, SETTINGS) == []
