@@ -6,6 +6,7 @@ has all scenes and scores by itself, while the others may have ended: nothing is
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +16,9 @@ from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
 from crossview.dual.matching import PairMatcher
-from crossview.dual.placed import PlacedDetections
-from crossview.evaluation.baselines import BASELINES, Baseline, Matched, MatchSettings, match_scenes
-from crossview.evaluation.known import Known, covisibility, known_of, placed_hits, portions
+from crossview.evaluation.baselines import BASELINES, Baseline, Matched, MatchSettings
+from crossview.evaluation.known import covisibility, known_of, portions
+from crossview.evaluation.outcomes import LocationErrors, PortionOutcome, score_portion, update_cross
 from crossview.evaluation.records import (
     Scene,
     ViewRecord,
@@ -26,14 +27,13 @@ from crossview.evaluation.records import (
     scene_periods,
     scene_placed,
 )
+from crossview.evaluation.workers import mapping
 from crossview.metrics.average_precision import DetectionAP
 from crossview.metrics.cross_view import CrossViewMetrics
-from crossview.metrics.geolocation import distances, shares_inside, squared_errors_in_sigmas, summarise
-from crossview.metrics.matching import TRUE_POSITIVE
-from crossview.metrics.reid import match_flags, reid_values
+from crossview.metrics.geolocation import shares_inside, summarise
+from crossview.metrics.reid import reid_values
 
 ELLIPSE = 0.9  # confidence of the error ellipses in files and of the share inside in the table
-
 MILLISECONDS = "reid/milliseconds"
 
 
@@ -49,20 +49,6 @@ class Ranked(NamedTuple):
     scores: Tensor
     flags: Tensor
     n_objects: int
-
-
-class LocationErrors(NamedTuple):
-    """Positions of right matches.
-
-    Attributes:
-        error_m: (M,) metres from the annotated position.
-        distance_m: (M,) metres of the object from the nearer camera.
-        squares: (M,) squared errors in sigmas.
-    """
-
-    error_m: NDArray[np.float64]
-    distance_m: NDArray[np.float64]
-    squares: NDArray[np.float64]
 
 
 class SceneOutcome(NamedTuple):
@@ -116,7 +102,7 @@ def score(
     settings: MatchSettings,
     baselines: Sequence[Baseline] = BASELINES,
 ) -> Outcome:
-    """All metrics of scenes.
+    """All metrics of scenes; many pairs are shared out over the processor's cores.
 
     Args:
         scenes: either pairs or views by themselves.
@@ -124,48 +110,52 @@ def score(
         settings: of the detections that are matched.
         baselines: the rows to fill; the metrics are those of the last one.
     """
-    metrics, detection = _detection_metrics(scenes)
-    metrics["detection/coco_map"] = coco_map(scenes)
     pairs = [scene for scene in scenes if len(scene.views) == 2]
-    if not pairs:
-        return Outcome(metrics, detection, (np.zeros(0), np.zeros(0, bool)), [])
-    network = CrossViewMetrics(sync_on_compute=False)
-    for portion in portions(pairs):
-        said = [(scene.views[0].detections, scene.views[1].detections) for scene in portion]
-        _update_cross(network, portion, known_of(portion), scene_placed(said))
-    values = {name: float(value) for name, value in network.compute().items()}
+    together = list(portions(pairs))
     embedded = all(view.detections.embeddings is not None for scene in pairs for view in scene.views)
-    outcomes = [
-        score_baseline(pairs, baseline, matcher, settings)
-        for baseline in baselines
-        if embedded or not baseline.needs_embeddings
-    ]
+    rows = [baseline for baseline in baselines if embedded or not baseline.needs_embeddings]
+    with mapping(len(together) * len(rows)) as spread:
+        # Processes of their own begin at once, while this one does what follows.
+        scored = [
+            spread(partial(score_portion, baseline=baseline, matcher=matcher, settings=settings), together)
+            for baseline in rows
+        ]
+        metrics, detection = _detection_metrics(scenes)
+        metrics["detection/coco_map"] = coco_map(scenes)
+        if not pairs:
+            return Outcome(metrics, detection, (np.zeros(0), np.zeros(0, bool)), [])
+        values = _network_metrics(together)
+        said = covisibility(pairs)
+        outcomes = [
+            score_baseline(pairs, baseline, list(its), matcher.score_threshold)
+            for baseline, its in zip(rows, scored, strict=True)
+        ]
     best = outcomes[-1].metrics
     metrics |= {name: best[name] for name in ("cross/ap50", "cross/center_px", "cross/placed")}
     metrics |= {"cross/geometry_ap50": values["geometry_ap50"], "cross/network_ap50": values["ap50"]}
     rest = {name: value for name, value in best.items() if name.startswith(("reid/", "geo/"))}
     rest.pop(MILLISECONDS)  # the same predictions have the same metrics
     metrics |= rest
-    return Outcome(metrics, detection, covisibility(pairs), outcomes)
+    return Outcome(metrics, detection, said, outcomes)
 
 
 def score_baseline(
-    scenes: Sequence[Scene], baseline: Baseline, matcher: PairMatcher, settings: MatchSettings
+    scenes: Sequence[Scene], baseline: Baseline, portions_scored: Sequence[PortionOutcome], threshold: float
 ) -> BaselineOutcome:
-    """One row of the table of baselines."""
-    cross = CrossViewMetrics(sync_on_compute=False)
-    outcomes, placed, seen = [], 0, 0
-    for portion in portions(scenes):
-        known = known_of(portion)
-        matches = match_scenes(portion, baseline, matcher, settings)
-        there = scene_placed([matched.detections for matched in matches])
-        _update_cross(cross, portion, known, there)
-        hits = placed_hits(known, there)
-        placed, seen = placed + int(hits.sum()), seen + len(hits)
-        outcomes += [
-            _score_scene(scene, matched, known, row, matcher.score_threshold)
-            for row, (scene, matched) in enumerate(zip(portion, matches, strict=True))
-        ]
+    """One row of the table of baselines.
+
+    Args:
+        scenes: all pairs.
+        baseline: of the row.
+        portions_scored: of the same pairs in the same order.
+        threshold: least score of a match that counts.
+    """
+    cross, *others = (portion.cross for portion in portions_scored)
+    for other in others:
+        cross.merge_state(other)
+    hits = torch.cat([portion.hits for portion in portions_scored])
+    pairs = [pair for portion in portions_scored for pair in portion.pairs]
+    outcomes = [SceneOutcome(scene, *pair) for scene, pair in zip(scenes, pairs, strict=True)]
     reid = Ranked(
         torch.from_numpy(np.concatenate([outcome.matched.scores for outcome in outcomes])),
         torch.cat([outcome.flags for outcome in outcomes]),
@@ -176,8 +166,8 @@ def score_baseline(
     metrics = {
         "cross/ap50": float(values["ap50"]),
         "cross/center_px": float(values["center_px"]),
-        "cross/placed": placed / seen if seen else math.nan,
-        **{f"reid/{name}": value for name, value in reid_values(*reid, matcher.score_threshold)._asdict().items()},
+        "cross/placed": float(hits.double().mean()),
+        **{f"reid/{name}": value for name, value in reid_values(*reid, threshold)._asdict().items()},
         **{f"geo/{name}": value for name, value in summarise(errors.error_m)._asdict().items()},
         f"geo/inside_{round(100 * ELLIPSE)}": float(shares_inside(errors.squares, [ELLIPSE])[0]),
         "reid/refined": float(np.mean([outcome.matched.refined for outcome in outcomes])),
@@ -186,6 +176,15 @@ def score_baseline(
     rows, objects = cross.distinct()
     ranked = Ranked(rows[:, 1], rows[:, 2].long(), len(objects))
     return BaselineOutcome(baseline, metrics, ranked, reid, errors, outcomes)
+
+
+def _network_metrics(together: Sequence[Sequence[Scene]]) -> dict[str, float]:
+    """Of the boxes that the network and geometry place, of portions of pairs."""
+    metric = CrossViewMetrics(sync_on_compute=False)
+    for portion in together:
+        said = [(scene.views[0].detections, scene.views[1].detections) for scene in portion]
+        update_cross(metric, portion, known_of(portion), scene_placed(said))
+    return {name: float(value) for name, value in metric.compute().items()}
 
 
 def _detection_metrics(scenes: Sequence[Scene]) -> tuple[dict[str, float], Ranked]:
@@ -220,45 +219,3 @@ def coco_map(scenes: Sequence[Scene]) -> float:
 
 def _tensors(**arrays: NDArray[Any]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def _update_cross(metric: CrossViewMetrics, pairs: Sequence[Scene], known: Known, placed: PlacedDetections) -> None:
-    """Adds pairs."""
-    numbers = torch.tensor([scene.number for scene in pairs])
-    scales = torch.tensor([[view.pixel_scale for view in scene.views] for scene in pairs])
-    metric.update(numbers, known.detections, placed, known.objects, known.periods, scales)
-
-
-def _score_scene(scene: Scene, matched: Matched, known: Known, row: int, threshold: float) -> SceneOutcome:
-    # Index 1 is direction 2_to_1, whose objects to find are those of view 1.
-    counterparts, ignored, is_shared = (
-        known.shared.number[row, 0],
-        known.shared.difficult[row, 1],
-        known.shared.present[row, 1],
-    )
-    targets = known.seen.targets[row]
-    first, second = targets[0][torch.from_numpy(matched.index_1)], targets[1][torch.from_numpy(matched.index_2)]
-    scores = torch.from_numpy(matched.scores)
-    flags = match_flags(first, second, scores, counterparts, ignored)
-    right = ((flags == TRUE_POSITIVE) & (scores >= threshold)).numpy()
-    errors = _location_errors(scene, matched, right, first.numpy(), second.numpy())
-    return SceneOutcome(scene, matched, flags, int((is_shared & ~ignored).sum()), errors)
-
-
-def _location_errors(
-    scene: Scene, matched: Matched, right: NDArray[np.bool_], first: NDArray[np.int64], second: NDArray[np.int64]
-) -> LocationErrors:
-    """Of right matches whose object has a location in view 1, or else in view 2."""
-    one, two = (view.truth for view in scene.views)
-    rows = np.flatnonzero(right & matched.location.valid)
-    in_first, in_second = one.has_location[first[rows]], two.has_location[second[rows]]
-    truth = np.where(in_first[:, None], one.location[first[rows]], two.location[second[rows]])
-    known = in_first | in_second
-    rows, truth = rows[known], truth[known]
-    positions, covariances = matched.location.east_north[rows], matched.location.covariance[rows]
-    cameras = [view.camera.position.numpy() for view in scene.views if view.camera is not None]
-    return LocationErrors(
-        distances(positions, truth),
-        np.minimum(*(distances(truth, camera) for camera in cameras)),
-        squared_errors_in_sigmas(positions, covariances, truth),
-    )

@@ -1,0 +1,124 @@
+"""What comes of a portion of pairs in one of the ways to match and place: all that is counted pair by pair.
+
+A portion needs nothing of the others, so any process can score it, see `crossview.evaluation.workers`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crossview.dual.matching import PairMatcher
+from crossview.dual.placed import PlacedDetections
+from crossview.evaluation.baselines import Baseline, Matched, MatchSettings, match_scenes
+from crossview.evaluation.known import Known, known_of, placed_hits
+from crossview.evaluation.records import Scene, scene_placed
+from crossview.metrics.cross_view import CrossViewMetrics
+from crossview.metrics.geolocation import distances, squared_errors_in_sigmas
+from crossview.metrics.matching import TRUE_POSITIVE
+from crossview.metrics.reid import match_flags
+
+
+class LocationErrors(NamedTuple):
+    """Positions of right matches.
+
+    Attributes:
+        error_m: (M,) metres from the annotated position.
+        distance_m: (M,) metres of the object from the nearer camera.
+        squares: (M,) squared errors in sigmas.
+    """
+
+    error_m: NDArray[np.float64]
+    distance_m: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+
+class PairOutcome(NamedTuple):
+    """A pair in a baseline.
+
+    Attributes:
+        matched: what was made of its detections.
+        flags: (M,) int64 of its matches.
+        n_shared: objects that both views annotate, without the difficult ones.
+        errors: of its right matches.
+    """
+
+    matched: Matched
+    flags: Tensor
+    n_shared: int
+    errors: LocationErrors
+
+
+class PortionOutcome(NamedTuple):
+    """A portion of pairs in a baseline.
+
+    Attributes:
+        pairs: one by one.
+        cross: what the placed detections hit.
+        hits: (N,) bool of `crossview.evaluation.known.placed_hits`.
+    """
+
+    pairs: list[PairOutcome]
+    cross: CrossViewMetrics
+    hits: Tensor
+
+
+def score_portion(
+    portion: Sequence[Scene], baseline: Baseline, matcher: PairMatcher, settings: MatchSettings
+) -> PortionOutcome:
+    """Matches, places and scores some pairs."""
+    known = known_of(portion)
+    matches = match_scenes(portion, baseline, matcher, settings)
+    there = scene_placed([matched.detections for matched in matches])
+    cross = CrossViewMetrics(sync_on_compute=False)
+    update_cross(cross, portion, known, there)
+    pairs = [
+        _pair_outcome(scene, matched, known, row, matcher.score_threshold)
+        for row, (scene, matched) in enumerate(zip(portion, matches, strict=True))
+    ]
+    return PortionOutcome(pairs, cross, placed_hits(known, there))
+
+
+def update_cross(metric: CrossViewMetrics, pairs: Sequence[Scene], known: Known, placed: PlacedDetections) -> None:
+    """Adds pairs."""
+    numbers = torch.tensor([scene.number for scene in pairs])
+    scales = torch.tensor([[view.pixel_scale for view in scene.views] for scene in pairs])
+    metric.update(numbers, known.detections, placed, known.objects, known.periods, scales)
+
+
+def _pair_outcome(scene: Scene, matched: Matched, known: Known, row: int, threshold: float) -> PairOutcome:
+    # Index 1 is direction 2_to_1, whose objects to find are those of view 1.
+    counterparts, ignored, is_shared = (
+        known.shared.number[row, 0],
+        known.shared.difficult[row, 1],
+        known.shared.present[row, 1],
+    )
+    targets = known.seen.targets[row]
+    first, second = targets[0][torch.from_numpy(matched.index_1)], targets[1][torch.from_numpy(matched.index_2)]
+    scores = torch.from_numpy(matched.scores)
+    flags = match_flags(first, second, scores, counterparts, ignored)
+    right = ((flags == TRUE_POSITIVE) & (scores >= threshold)).numpy()
+    errors = _location_errors(scene, matched, right, first.numpy(), second.numpy())
+    return PairOutcome(matched, flags, int((is_shared & ~ignored).sum()), errors)
+
+
+def _location_errors(
+    scene: Scene, matched: Matched, right: NDArray[np.bool_], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> LocationErrors:
+    """Of right matches whose object has a location in view 1, or else in view 2."""
+    one, two = (view.truth for view in scene.views)
+    rows = np.flatnonzero(right & matched.location.valid)
+    in_first, in_second = one.has_location[first[rows]], two.has_location[second[rows]]
+    truth = np.where(in_first[:, None], one.location[first[rows]], two.location[second[rows]])
+    known = in_first | in_second
+    rows, truth = rows[known], truth[known]
+    positions, covariances = matched.location.east_north[rows], matched.location.covariance[rows]
+    cameras = [view.camera.position.numpy() for view in scene.views if view.camera is not None]
+    return LocationErrors(
+        distances(positions, truth),
+        np.minimum(*(distances(truth, camera) for camera in cameras)),
+        squared_errors_in_sigmas(positions, covariances, truth),
+    )
