@@ -16,14 +16,7 @@ from torch import Tensor
 
 from crossview.detector.detections import ViewDetections
 from crossview.dual.placed import PlacedDetections
-from crossview.evaluation.records import (
-    Scene,
-    SceneObjects,
-    scene_detections,
-    scene_objects,
-    scene_periods,
-    scene_placed,
-)
+from crossview.evaluation.records import Scene, SceneObjects
 from crossview.geometry.boxes import iou
 from crossview.metrics.cross_view import SharedObjects, shared_objects, take
 from crossview.metrics.matching import TRUE_POSITIVE, Matches, match_views
@@ -49,9 +42,8 @@ class Known(NamedTuple):
     periods: Tensor
 
 
-def known_of(pairs: Sequence[Scene]) -> Known:
-    """What is known of a portion of pairs."""
-    detections, objects, periods = scene_detections(pairs), scene_objects(pairs), scene_periods(pairs)
+def known_of(detections: ViewDetections, objects: SceneObjects, periods: Tensor) -> Known:
+    """What is known of a portion of pairs: detections (B, 2, D), objects (B, 2, G) and periods (B, 2)."""
     seen = match_views(detections, objects, period=periods)
     return Known(detections, objects, shared_objects(objects), seen, periods)
 
@@ -77,15 +69,10 @@ def placed_hits(known: Known, placed: PlacedDetections) -> Tensor:
     return placed.valid[pair, view, row] & (overlap >= 0.5)
 
 
-def covisibility(pairs: Sequence[Scene]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def covisibility(known: Known, placed: PlacedDetections) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """What the network says of detections that show an object with an identity, and whether it is in the other view."""
-    said, truth = [], []
-    for portion in portions(pairs):
-        known = known_of(portion)
-        targets, objects = known.seen.targets, known.objects
-        identified = known.detections.present & take(objects.has_id, targets, fill=False)
-        found = scene_placed([(scene.views[0].detections, scene.views[1].detections) for scene in portion])
-        said.append(found.covisibility[identified].double().numpy())
-        truth.append((take(known.shared.number, targets, fill=-1)[identified] >= 0).numpy())
-    is_said = ~np.isnan(np.concatenate(said))
-    return np.concatenate(said)[is_said], np.concatenate(truth)[is_said]
+    identified = known.detections.present & take(known.objects.has_id, known.seen.targets, fill=False)
+    said = placed.covisibility[identified].double().numpy()
+    truth = (take(known.shared.number, known.seen.targets, fill=-1)[identified] >= 0).numpy()
+    is_said = ~np.isnan(said)
+    return said[is_said], truth[is_said]

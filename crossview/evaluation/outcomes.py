@@ -1,4 +1,4 @@
-"""What comes of a portion of pairs in one of the ways to match and place: all that is counted pair by pair.
+"""What comes of a portion of scenes: all that is counted view by view or pair by pair.
 
 A portion needs nothing of the others, so any process can score it, see `crossview.evaluation.workers`.
 """
@@ -14,8 +14,9 @@ from torch import Tensor
 from crossview.dual.matching import PairMatcher
 from crossview.dual.placed import PlacedDetections
 from crossview.evaluation.baselines import Baseline, Matched, MatchSettings, match_scenes
-from crossview.evaluation.known import Known, known_of, placed_hits
-from crossview.evaluation.records import Scene, scene_placed
+from crossview.evaluation.known import Known, covisibility, known_of, placed_hits
+from crossview.evaluation.records import Scene, scene_detections, scene_objects, scene_periods, scene_placed
+from crossview.metrics.average_precision import DetectionAP
 from crossview.metrics.cross_view import CrossViewMetrics
 from crossview.metrics.geolocation import distances, squared_errors_in_sigmas
 from crossview.metrics.matching import TRUE_POSITIVE
@@ -52,7 +53,7 @@ class PairOutcome(NamedTuple):
     errors: LocationErrors
 
 
-class PortionOutcome(NamedTuple):
+class RowOutcome(NamedTuple):
     """A portion of pairs in a baseline.
 
     Attributes:
@@ -66,23 +67,54 @@ class PortionOutcome(NamedTuple):
     hits: Tensor
 
 
+class PortionOutcome(NamedTuple):
+    """A portion of scenes.
+
+    Attributes:
+        detection: of all views.
+        network: of the boxes that the network and geometry place; without any for views by themselves.
+        covisibility: probabilities (N,) and truth (N,) of detections that show an object with an identity.
+        rows: one for each baseline; none for views by themselves.
+    """
+
+    detection: DetectionAP
+    network: CrossViewMetrics
+    covisibility: tuple[NDArray[np.float64], NDArray[np.bool_]]
+    rows: list[RowOutcome]
+
+
 def score_portion(
-    portion: Sequence[Scene], baseline: Baseline, matcher: PairMatcher, settings: MatchSettings
+    portion: Sequence[Scene], baselines: Sequence[Baseline], matcher: PairMatcher, settings: MatchSettings
 ) -> PortionOutcome:
-    """Matches, places and scores some pairs."""
-    known = known_of(portion)
+    """Scores scenes with the same number of views; matches and places pairs in the ways of the baselines."""
+    detections, objects, periods = scene_detections(portion), scene_objects(portion), scene_periods(portion)
+    detection, network = DetectionAP(sync_on_compute=False), CrossViewMetrics(sync_on_compute=False)
+    numbers = torch.tensor([[view.number for view in scene.views] for scene in portion])
+    detection.update(numbers, detections, objects, periods)
+    if len(portion[0].views) != 2:
+        return PortionOutcome(detection, network, (np.zeros(0), np.zeros(0, bool)), [])
+    known = known_of(detections, objects, periods)
+    said = scene_placed([(scene.views[0].detections, scene.views[1].detections) for scene in portion])
+    _update_cross(network, portion, known, said)
+    rows = [_score_row(portion, known, baseline, matcher, settings) for baseline in baselines]
+    return PortionOutcome(detection, network, covisibility(known, said), rows)
+
+
+def _score_row(
+    portion: Sequence[Scene], known: Known, baseline: Baseline, matcher: PairMatcher, settings: MatchSettings
+) -> RowOutcome:
     matches = match_scenes(portion, baseline, matcher, settings)
     there = scene_placed([matched.detections for matched in matches])
     cross = CrossViewMetrics(sync_on_compute=False)
-    update_cross(cross, portion, known, there)
+    _update_cross(cross, portion, known, there)
     pairs = [
         _pair_outcome(scene, matched, known, row, matcher.score_threshold)
         for row, (scene, matched) in enumerate(zip(portion, matches, strict=True))
     ]
-    return PortionOutcome(pairs, cross, placed_hits(known, there))
+    return RowOutcome(pairs, cross, placed_hits(known, there))
 
 
-def update_cross(metric: CrossViewMetrics, pairs: Sequence[Scene], known: Known, placed: PlacedDetections) -> None:
+def _update_cross(metric: CrossViewMetrics, pairs: Sequence[Scene], known: Known, placed: PlacedDetections) -> None:
     """Adds pairs."""
     numbers = torch.tensor([scene.number for scene in pairs])
     scales = torch.tensor([[view.pixel_scale for view in scene.views] for scene in pairs])

@@ -7,7 +7,7 @@ has all scenes and scores by itself, while the others may have ended: nothing is
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,24 +17,18 @@ from torchmetrics.detection import MeanAveragePrecision
 
 from crossview.dual.matching import PairMatcher
 from crossview.evaluation.baselines import BASELINES, Baseline, Matched, MatchSettings
-from crossview.evaluation.known import covisibility, known_of, portions
-from crossview.evaluation.outcomes import LocationErrors, PortionOutcome, score_portion, update_cross
-from crossview.evaluation.records import (
-    Scene,
-    ViewRecord,
-    scene_detections,
-    scene_objects,
-    scene_periods,
-    scene_placed,
-)
+from crossview.evaluation.known import portions
+from crossview.evaluation.outcomes import LocationErrors, PortionOutcome, RowOutcome, score_portion
+from crossview.evaluation.records import Scene, ViewRecord
 from crossview.evaluation.workers import mapping
-from crossview.metrics.average_precision import DetectionAP
-from crossview.metrics.cross_view import CrossViewMetrics
 from crossview.metrics.geolocation import shares_inside, summarise
+from crossview.metrics.keyed import KeyedRows
 from crossview.metrics.reid import reid_values
 
 ELLIPSE = 0.9  # confidence of the error ellipses in files and of the share inside in the table
 MILLISECONDS = "reid/milliseconds"
+
+AnyRows = TypeVar("AnyRows", bound=KeyedRows)
 
 
 class Ranked(NamedTuple):
@@ -111,50 +105,64 @@ def score(
         baselines: the rows to fill; the metrics are those of the last one.
     """
     pairs = [scene for scene in scenes if len(scene.views) == 2]
-    together = list(portions(pairs))
     embedded = all(view.detections.embeddings is not None for scene in pairs for view in scene.views)
     rows = [baseline for baseline in baselines if embedded or not baseline.needs_embeddings]
+    together = list(portions(scenes))
+    work = partial(score_portion, baselines=rows, matcher=matcher, settings=settings)
     with mapping(len(together) * len(rows)) as spread:
-        # Processes of their own begin at once, while this one does what follows.
-        scored = [
-            spread(partial(score_portion, baseline=baseline, matcher=matcher, settings=settings), together)
-            for baseline in rows
-        ]
-        metrics, detection = _detection_metrics(scenes)
-        metrics["detection/coco_map"] = coco_map(scenes)
-        if not pairs:
-            return Outcome(metrics, detection, (np.zeros(0), np.zeros(0, bool)), [])
-        values = _network_metrics(together)
-        said = covisibility(pairs)
-        outcomes = [
-            score_baseline(pairs, baseline, list(its), matcher.score_threshold)
-            for baseline, its in zip(rows, scored, strict=True)
-        ]
+        # Processes of their own begin at once, while this one does what cannot be split.
+        scored = spread(work, together)
+        coco = coco_map(scenes)
+        found = list(scored)
+    metrics, detection = _detection_metrics(found)
+    metrics["detection/coco_map"] = coco
+    probabilities, truth = (np.concatenate(part) for part in zip(*(it.covisibility for it in found), strict=True))
+    found = [portion for portion in found if portion.rows]
+    if not found:
+        return Outcome(metrics, detection, (probabilities, truth), [])
+    values = {name: float(value) for name, value in _merged([it.network for it in found]).compute().items()}
+    outcomes = [
+        score_baseline(pairs, baseline, [portion.rows[number] for portion in found], matcher.score_threshold)
+        for number, baseline in enumerate(rows)
+    ]
     best = outcomes[-1].metrics
     metrics |= {name: best[name] for name in ("cross/ap50", "cross/center_px", "cross/placed")}
     metrics |= {"cross/geometry_ap50": values["geometry_ap50"], "cross/network_ap50": values["ap50"]}
     rest = {name: value for name, value in best.items() if name.startswith(("reid/", "geo/"))}
     rest.pop(MILLISECONDS)  # the same predictions have the same metrics
     metrics |= rest
-    return Outcome(metrics, detection, said, outcomes)
+    return Outcome(metrics, detection, (probabilities, truth), outcomes)
+
+
+def _detection_metrics(found: Sequence[PortionOutcome]) -> tuple[dict[str, float], Ranked]:
+    metric = _merged([portion.detection for portion in found])
+    rows, objects = metric.distinct()
+    values = {f"detection/{name}": float(value) for name, value in metric.compute().items()}
+    return values, Ranked(rows[:, 1], rows[:, 2].long(), len(objects))
+
+
+def _merged(metrics: Sequence[AnyRows]) -> AnyRows:
+    """One metric of all; the first takes in the others."""
+    whole, *others = metrics
+    for other in others:
+        whole.merge_state(other)
+    return whole
 
 
 def score_baseline(
-    scenes: Sequence[Scene], baseline: Baseline, portions_scored: Sequence[PortionOutcome], threshold: float
+    scenes: Sequence[Scene], baseline: Baseline, portions_of_row: Sequence[RowOutcome], threshold: float
 ) -> BaselineOutcome:
     """One row of the table of baselines.
 
     Args:
         scenes: all pairs.
         baseline: of the row.
-        portions_scored: of the same pairs in the same order.
+        portions_of_row: of the same pairs in the same order.
         threshold: least score of a match that counts.
     """
-    cross, *others = (portion.cross for portion in portions_scored)
-    for other in others:
-        cross.merge_state(other)
-    hits = torch.cat([portion.hits for portion in portions_scored])
-    pairs = [pair for portion in portions_scored for pair in portion.pairs]
+    cross = _merged([portion.cross for portion in portions_of_row])
+    hits = torch.cat([portion.hits for portion in portions_of_row])
+    pairs = [pair for portion in portions_of_row for pair in portion.pairs]
     outcomes = [SceneOutcome(scene, *pair) for scene, pair in zip(scenes, pairs, strict=True)]
     reid = Ranked(
         torch.from_numpy(np.concatenate([outcome.matched.scores for outcome in outcomes])),
@@ -176,25 +184,6 @@ def score_baseline(
     rows, objects = cross.distinct()
     ranked = Ranked(rows[:, 1], rows[:, 2].long(), len(objects))
     return BaselineOutcome(baseline, metrics, ranked, reid, errors, outcomes)
-
-
-def _network_metrics(together: Sequence[Sequence[Scene]]) -> dict[str, float]:
-    """Of the boxes that the network and geometry place, of portions of pairs."""
-    metric = CrossViewMetrics(sync_on_compute=False)
-    for portion in together:
-        said = [(scene.views[0].detections, scene.views[1].detections) for scene in portion]
-        update_cross(metric, portion, known_of(portion), scene_placed(said))
-    return {name: float(value) for name, value in metric.compute().items()}
-
-
-def _detection_metrics(scenes: Sequence[Scene]) -> tuple[dict[str, float], Ranked]:
-    metric = DetectionAP(sync_on_compute=False)
-    for portion in portions(scenes):
-        keys = torch.tensor([[view.number for view in scene.views] for scene in portion])
-        metric.update(keys, scene_detections(portion), scene_objects(portion), scene_periods(portion))
-    rows, objects = metric.distinct()
-    values = {f"detection/{name}": float(value) for name, value in metric.compute().items()}
-    return values, Ranked(rows[:, 1], rows[:, 2].long(), len(objects))
 
 
 def coco_map(scenes: Sequence[Scene]) -> float:
