@@ -12,15 +12,17 @@ logger = logging.getLogger(__name__)
 
 
 class CalibratedStart(pl.Callback):
-    """Calibrates a randomly started network on the first training pairs, before the first step.
+    """Calibrates a randomly started network on a few training samples, before the first step.
 
-    Runs before the network is handed to the devices, on the same pairs in every process. A network that started from
-    weights or from a checkpoint is left alone, and so are convolutions that a normalisation layer follows.
+    They lie evenly over the training set, and one view of a pair is enough: neighbours look alike, and four views of
+    four streets represent the rest better than eight of one. Runs before the network is handed to the devices, on the
+    same samples in every process. A network that started from weights or from a checkpoint is left alone, and so are
+    convolutions that a normalisation layer follows.
     """
 
-    def __init__(self, pairs: int = 4) -> None:
-        """Takes the number of pairs to look at."""
-        self.pairs = pairs
+    def __init__(self, images: int = 4) -> None:
+        """Takes the number of images to look at, each of another sample."""
+        self.images = images
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Calibrates once, when the data is there."""
@@ -33,8 +35,9 @@ class CalibratedStart(pl.Callback):
         if not any(detector.plain_convolutions() for detector in pl_module.detectors()):
             return
         dataset = data.dataset("train")
-        batch = dataset.collate([dataset[index] for index in range(min(self.pairs, len(dataset)))])
-        images = batch.images.flatten(0, -4)  # the views of pairs one after another
+        count = min(self.images, len(dataset))
+        batch = dataset.collate([dataset[number * len(dataset) // count] for number in range(count)])
+        images = batch.images[:, 0] if batch.images.ndim == 5 else batch.images
         for detector in pl_module.detectors():
             calibrate(detector, detector.plain_convolutions(), images)
-        logger.info("Calibrated the random start on %d training pairs.", len(batch.names))
+        logger.info("Calibrated the random start on %d training images.", len(images))
