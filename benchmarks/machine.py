@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.timing import in_turn, one_thread
+from crossview.cores import usable_cores
 
 PACKAGES = (
     "crossview",
@@ -31,11 +32,6 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gflops(side: int = SIDE, rounds: int = 5) -> float:
@@ -69,7 +65,7 @@ def describe(side: int = SIDE) -> dict[str, Any]:
     return {
         "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "cores": cores(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "gflops_one_thread": single,

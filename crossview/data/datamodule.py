@@ -16,6 +16,7 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
+from crossview.cores import usable_cores
 from crossview.data.augment import Augmentation
 from crossview.data.errors import DataError
 from crossview.data.image_cache import ImageCache
@@ -285,8 +286,7 @@ def _start_worker(worker: int) -> None:
 
 
 def _auto_workers() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores - 1, 1), _MOST_WORKERS)
+    return min(max(usable_cores() - 1, 1), _MOST_WORKERS)
 
 
 def _at_least(least: int, name: str, value: int) -> int:

@@ -1,7 +1,7 @@
 """All metrics of a test set from its records alone; docs/evaluation.md says what each is.
 
 The classes that score a training run score here too, fed in the same precision: the numbers are the same. One process
-has all scenes and scores by itself, while the others may have ended: nothing is synchronised.
+of a training has all scenes and scores them, while the others may have ended: nothing is synchronised.
 """
 
 import math

@@ -2,7 +2,6 @@
 
 import copyreg
 import io
-import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,26 +12,25 @@ from typing import Any
 
 import torch
 
+from crossview.cores import usable_cores
 from crossview.signals import outlive_signals
 
-LEAST = 8  # portions for each process: below, it would take longer to start than to do the work
+LEAST = 8  # matchings of a portion for each process: below, it would take longer to start than to do the work
 
 Mapping = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
 @contextmanager
-def mapping(count: int, processes: int | None = None) -> Iterator[Mapping]:
-    """A function like the built-in `map` for ``count`` items of work, which others may do in processes of their own.
+def mapping(amount: int) -> Iterator[Mapping]:
+    """A function like the built-in `map`, whose items may be worked on in processes of their own.
 
-    What they work on and what they give must be picklable. They do nothing else, on one thread each, and end with the
-    block.
+    Those are the cores that this process may use, at most one for an amount of `LEAST`; with one, the work is done
+    here. What they work on and what they give must be picklable. They use one thread each and end with the block.
 
     Args:
-        count: of the items in all calls.
-        processes: to share the work; None: the cores that this process may use, at most one for `LEAST` items. With one
-            the work is done here.
+        amount: of work, in portions that are matched once.
     """
-    processes = min(_cores(), count // LEAST) if processes is None else processes
+    processes = min(usable_cores(), amount // LEAST)
     if processes < 2:
         yield map
         return
@@ -68,10 +66,6 @@ def _dump(item: object) -> bytes:
 
 def _reduce_tensor(tensor: torch.Tensor) -> tuple[Any, ...]:
     return torch.from_numpy, (tensor.numpy(),)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start() -> None:

@@ -16,7 +16,7 @@ def test_little_work_is_done_here():
 
 
 def test_a_processor_with_one_core_starts_no_process(monkeypatch):
-    monkeypatch.setattr(workers, "_cores", lambda: 1)
+    monkeypatch.setattr(workers, "usable_cores", lambda: 1)
     with mapping(1000 * LEAST) as spread:
         assert list(spread(_process, [0])) == [os.getpid()]
 
@@ -25,7 +25,7 @@ def test_many_pairs_score_in_several_processes_as_in_one(pair_root, monkeypatch)
     scenes = cached(pair_root)[0]
     here = score(scenes, PairMatcher(), MatchSettings(), BASELINES)
     monkeypatch.setattr(workers, "LEAST", 1)
-    monkeypatch.setattr(workers, "_cores", lambda: 2)
+    monkeypatch.setattr(workers, "usable_cores", lambda: 2)
     monkeypatch.setattr(known, "PORTION", 1)
     there = score(scenes, PairMatcher(), MatchSettings(), BASELINES)
     assert there.metrics == pytest.approx(here.metrics, nan_ok=True)

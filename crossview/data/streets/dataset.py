@@ -1,7 +1,6 @@
 """Renders a whole data set with several processes, and leaves either all of it or nothing."""
 
 import multiprocessing
-import os
 import shutil
 import signal
 import sys
@@ -16,6 +15,7 @@ import cv2
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from crossview.cores import usable_cores
 from crossview.data.streets.annotate import annotate_view
 from crossview.data.streets.render import render_view
 from crossview.data.streets.settings import StreetSettings
@@ -46,7 +46,7 @@ def render_dataset(out: Path, settings: StreetSettings, workers: int | None = No
     out.parent.mkdir(parents=True, exist_ok=True)
     with _temporary_folder(out) as folder:
         make_folders(folder)
-        _render_streets(folder, settings, min(workers or os.cpu_count() or 1, settings.streets))
+        _render_streets(folder, settings, min(workers or usable_cores(), settings.streets))
         write_pairs(settings, folder)
         if out.exists():
             out.rmdir()
