@@ -45,15 +45,40 @@ def load_weights(module: DetectorModule, path: Path) -> None:
     Raises:
         UserError: there is no such file, or it is not a checkpoint of this network.
     """
-    state = read_checkpoint(path)["state_dict"]
+    content = read_checkpoint(path)
     try:
-        module.load_state_dict(state)
+        module.load_state_dict(content["state_dict"])
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         lines = str(error).splitlines()
         more = [f"\t... and {len(lines) - 1 - SHOWN_MISMATCHES} more"] if len(lines) > 1 + SHOWN_MISMATCHES else []
         shown = [f"ckpt: {path} does not fit this network: {lines[0]}", *lines[1 : 1 + SHOWN_MISMATCHES], *more]
         raise UserError("\n".join([*shown, "init.weights takes what fits and says what it leaves out"])) from error
+    _check_boxes(module, content.get("hyper_parameters"), path)
     module.random_start = False
+
+
+def _check_boxes(module: DetectorModule, settings: object, path: Path) -> None:
+    """Raises a UserError where a checkpoint's settings, if it has any, give offsets another meaning than here."""
+    if not isinstance(settings, Mapping):
+        return
+    theirs, ours = _box_settings(settings), _box_settings(module.hparams)
+    other = [
+        f"    {key}: found {theirs[key]} there and {ours.get(key)} here"
+        for key in theirs
+        if theirs[key] != ours.get(key)
+    ]
+    if other:
+        raise UserError(
+            "\n".join([f"ckpt: {path} was trained with other default boxes:", *other])
+            + "\nSet them as they were then (model/anchors=... or model.anchors....), or start from the weights alone "
+            "with init.weights"
+        )
+
+
+def _box_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the weights do not tell of default boxes and of the offsets from them."""
+    anchors = {f"model.anchors.{name}": value for name, value in dict(settings.get("anchors") or {}).items()}
+    return anchors | {f"model.{name}": settings[name] for name in ("variances",) if name in settings}
 
 
 def load_module(path: Path) -> DetectorModule:

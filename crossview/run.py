@@ -16,6 +16,7 @@ from crossview.base_module import DetectorModule
 from crossview.callbacks.checkpoints import LastCheckpoint
 from crossview.checkpoints import load_weights
 from crossview.console import quiet_libraries
+from crossview.data.datamodule import SampleDataModule
 from crossview.evaluation import steps as evaluation
 from crossview.evaluation.collect import CollectScenes
 from crossview.files import write_whole
@@ -48,7 +49,8 @@ def train(config: DictConfig) -> float | None:
 def _train(config: DictConfig, run_dir: Path) -> float | None:
     quiet_libraries()
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    data: pl.LightningDataModule = instantiate(config.data, _convert_="all")
+    data: SampleDataModule[Any] = instantiate(config.data, _convert_="all")
+    data.test_follows = config.test
     module: DetectorModule = instantiate(config.model, _recursive_=False, _convert_="all")
     init: Any = OmegaConf.to_container(config.init, resolve=True)
     initialise(module, init, config.ckpt)
@@ -70,7 +72,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
 def _fit_and_test(
     trainer: pl.Trainer,
     module: DetectorModule,
-    data: pl.LightningDataModule,
+    data: SampleDataModule[Any],
     tested: CollectScenes,
     config: DictConfig,
     run_dir: Path,

@@ -47,6 +47,24 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
         load_weights(tiny_module(), path)
 
 
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("model.anchors.scales=[0.07,0.15,0.33,0.51,0.69,0.87,1.05]", "model.anchors.scales"),
+        ("model.variances=[0.1,0.1,0.1,0.1]", "model.variances"),
+    ],
+)
+def test_a_checkpoint_of_other_default_boxes_is_refused(override, key, tmp_path):
+    source, path = tiny_module(override), tmp_path / "some.ckpt"
+    torch.save({"state_dict": source.state_dict(), "hyper_parameters": dict(source.hparams)}, path)
+    with pytest.raises(
+        UserError, match=rf"other default boxes:\n    {key}: found \[0\.0?.* there and .* here\n"
+    ) as caught:
+        load_weights(tiny_module(), path)
+    assert len(str(caught.value).splitlines()) == 3
+    load_weights(tiny_module(override), path)
+
+
 def test_weights_of_a_checkpoint_arrive(tmp_path):
     source, module = tiny_module("model.backbone.std=[2,3,4]"), tiny_module()
     with torch.no_grad():

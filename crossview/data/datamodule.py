@@ -87,6 +87,7 @@ class SampleDataModule(LightningDataModule, Generic[Samples]):
         self._reader_options = reader_options
         self._datasets: dict[Split, Samples] = {}
         self._told: set[str] = set()
+        self.test_follows = False  # whether "fit" reads the test set too, so that no training ends at a fault of that
 
     @abstractmethod
     def _dataset(self, found: Any, augment: Augmentation | None, images: ImageSource | None) -> Samples:  # noqa: ANN401
@@ -101,10 +102,17 @@ class SampleDataModule(LightningDataModule, Generic[Samples]):
         """Reads the image sets of a stage: "fit", "validate", "test", "predict", or None for all.
 
         Raises:
-            DataError: something in the files is missing or wrong.
+            DataError: something in the files is missing or wrong; tells of all sets at once.
         """
-        for split in _SPLITS_OF_STAGE[stage]:
-            self.dataset(split)
+        ahead: tuple[Split, ...] = ("test",) if stage == "fit" and self.test_follows else ()
+        faults: list[str] = []
+        for split in (*_SPLITS_OF_STAGE[stage], *ahead):
+            try:
+                self.dataset(split)
+            except DataError as error:
+                faults.append(str(error))
+        if faults:
+            raise DataError("\n".join(dict.fromkeys(faults)))
 
     def dataset(self, split: Split) -> Samples:
         """The samples of a split, read from the files when they are first asked for; only "train" is augmented.

@@ -71,6 +71,29 @@ def test_every_set_becomes_the_batches_of_its_stage(root):
     assert batch.images.shape == (2, 2, 3, 32, 64)
 
 
+def test_faults_of_all_sets_are_told_before_a_training(root):
+    data = make(root, val_set="no_val", test_set="no_test")
+    with pytest.raises(DataError) as only:
+        data.setup("fit")
+    assert "no_val" in str(only.value)
+    assert "no_test" not in str(only.value)
+    data.test_follows = True
+    with pytest.raises(DataError) as both:
+        data.setup("fit")
+    assert "no_val" in str(both.value)
+    assert "no_test" in str(both.value)
+    lost = make(root / "nowhere")
+    with pytest.raises(DataError) as once:
+        lost.setup("fit")
+    assert str(once.value).count("nowhere") == str(_error_of(lambda: lost.dataset("train"))).count("nowhere")
+
+
+def _error_of(work):
+    with pytest.raises(DataError) as caught:
+        work()
+    return caught.value
+
+
 def test_several_sets_are_read_together(root):
     assert len(make(root, train_set=["train_few", "val_few"]).dataset("train")) == 6
 
