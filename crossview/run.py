@@ -82,12 +82,13 @@ def _fit_and_test(
     best = _best_score(trainer)
     metrics = _metrics_before(trainer) | {name: float(value) for name, value in trainer.callback_metrics.items()}
     if config.test:
-        trainer.test(module, datamodule=data, ckpt_path=_best_checkpoint(trainer), weights_only=True)
+        trainer.test(module, datamodule=data, ckpt_path=_best_checkpoint(trainer), verbose=False, weights_only=True)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         if trainer.is_global_zero:
             metrics |= evaluation.score_test(tested.scenes, instantiate(config.matcher))
     if trainer.is_global_zero:
         write_metrics(run_dir / "metrics.json", metrics)
+        _tell({name: value for name, value in metrics.items() if name.startswith("test/")})
         logger.info("Run folder: %s", run_dir)
     return best
 
@@ -114,10 +115,14 @@ def _evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
     metrics = evaluation.evaluate(config, run_dir)
     if metrics:
         write_metrics(run_dir / "metrics.json", metrics)
-        for name, value in sorted(metrics.items()):
-            logger.info("%-28s %.4f", name, value)
+        _tell(metrics)
         logger.info("Run folder: %s", run_dir)
     return metrics
+
+
+def _tell(metrics: Mapping[str, float]) -> None:
+    for name, value in sorted(metrics.items()):
+        logger.info("%-28s %.4f", name, value)
 
 
 def _metrics_before(trainer: pl.Trainer) -> dict[str, float]:

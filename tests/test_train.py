@@ -44,6 +44,15 @@ def test_last_line_names_the_run_folder(finished):
     assert len(list((run_dir / "pictures").glob("*.jpg"))) == 4  # 2 pairs, 2 epochs
 
 
+def test_the_console_tells_the_numbers_of_the_test_once(finished):
+    folder, done = finished
+    lines = done.stdout.strip().splitlines()
+    metrics = json.loads((folder / lines[-1].removeprefix("Run folder: ") / "metrics.json").read_text())
+    for name in ("test/detection/ap50", "test/cross/ap50"):
+        (told,) = (line.split() for line in lines if name in line.split())
+        assert told[-1] == ("nan" if metrics[name] is None else f"{metrics[name]:.4f}")
+
+
 def test_metrics_are_flat_and_named_as_documented(finished):
     folder, _ = finished
     metrics = json.loads(next(folder.glob("outputs/train/*/metrics.json")).read_text())

@@ -61,7 +61,10 @@ class SweepReport(Callback):
             raise SystemExit(reason)
         package = str(config.hydra.sweeper._target_).rpartition(".")[0].split(".")
         if package[0] == "hydra_plugins" and importlib.util.find_spec(".".join(package[:2])) is None:
-            raise SystemExit(f"hydra/sweeper: {package[1]} is not installed; `make setup` installs it, or pip install -e '.[sweep]' in the repository")
+            raise SystemExit(
+                f"hydra/sweeper: {package[1]} is not installed; `make setup` installs it, or pip install -e '.[sweep]' "
+                "in the repository"
+            )
         if next(sweep_dir.rglob(JOB_FILE), None) is not None:
             raise SystemExit(
                 f"hydra.sweep.dir: {sweep_dir} has the jobs of an earlier sweep, expected a new folder; "
