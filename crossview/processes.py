@@ -70,6 +70,10 @@ class Processes(pl.Callback):
             raise
         self._end(trainer, PATIENCE_S)
 
+    def nothing_follows(self) -> None:
+        """From now on the processes have nothing more to do together: how the others end concerns nobody."""
+        self._ending.set()
+
     def _adopt(self, trainer: pl.Trainer) -> None:
         started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
         if started:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ CHANGEABLE = (
     "data.persistent_workers",
     "data.pin_memory",
     "callbacks.compile.mode",
+    "matcher.*",
     "test",
 )
 _STATES = ("loops", "callbacks", "optimizer_states", "lr_schedulers")
@@ -105,7 +107,7 @@ def _check_changes(names: Sequence[str]) -> None:
     Raises:
         UserError: names them, and those that are possible.
     """
-    refused = [name for name in names if name not in CHANGEABLE]
+    refused = [name for name in names if not any(fnmatchcase(name, pattern) for pattern in CHANGEABLE)]
     if refused:
         raise UserError(
             f"resume: {', '.join(refused)} cannot change in the middle of a run; what can: {', '.join(CHANGEABLE)}. "

@@ -17,6 +17,7 @@ from crossview.callbacks.checkpoints import LastCheckpoint
 from crossview.checkpoints import load_weights
 from crossview.console import quiet_libraries
 from crossview.data.datamodule import SampleDataModule
+from crossview.dual.matching import PairMatcher
 from crossview.evaluation import steps as evaluation
 from crossview.evaluation.collect import CollectScenes
 from crossview.files import write_whole
@@ -52,6 +53,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     data: SampleDataModule[Any] = instantiate(config.data, _convert_="all")
     data.test_follows = config.test
     module: DetectorModule = instantiate(config.model, _recursive_=False, _convert_="all")
+    matcher: PairMatcher = instantiate(config.matcher)
     init: Any = OmegaConf.to_container(config.init, resolve=True)
     initialise(module, init, config.ckpt)
     if config.ckpt is not None:
@@ -66,17 +68,26 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     )
     check_devices(trainer.num_devices, trainer.num_nodes)
     with processes.ending_together(trainer):
-        return _fit_and_test(trainer, module, data, tested, config, run_dir)
+        best, metrics = _fit_and_test(trainer, module, data, config, run_dir)
+        processes.nothing_follows()
+        if trainer.is_global_zero:
+            write_metrics(run_dir / "metrics.json", metrics)
+            if config.test:
+                metrics |= evaluation.score_test(tested.scenes, matcher)
+                write_metrics(run_dir / "metrics.json", metrics)
+            _tell({name: value for name, value in metrics.items() if name.startswith("test/")})
+            logger.info("Run folder: %s", run_dir)
+    return best
 
 
 def _fit_and_test(
     trainer: pl.Trainer,
     module: DetectorModule,
     data: SampleDataModule[Any],
-    tested: CollectScenes,
     config: DictConfig,
     run_dir: Path,
-) -> float | None:
+) -> tuple[float | None, dict[str, float]]:
+    """The best value of the monitored metric, and all metrics of the network by itself."""
     state = None if config.resume is None else str(last_checkpoint(run_dir))
     trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
     best = _best_score(trainer)
@@ -84,13 +95,7 @@ def _fit_and_test(
     if config.test:
         trainer.test(module, datamodule=data, ckpt_path=_best_checkpoint(trainer), verbose=False, weights_only=True)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if trainer.is_global_zero:
-            metrics |= evaluation.score_test(tested.scenes, instantiate(config.matcher))
-    if trainer.is_global_zero:
-        write_metrics(run_dir / "metrics.json", metrics)
-        _tell({name: value for name, value in metrics.items() if name.startswith("test/")})
-        logger.info("Run folder: %s", run_dir)
-    return best
+    return best, metrics
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:

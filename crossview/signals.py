@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STANDARD_ERROR = 2
 
 
 def outlive_signals() -> None:
@@ -105,7 +106,8 @@ class Watch:
         self._received = number
         if not self._deferred:
             raise Stopped(number)
-        print(f"\n{signal.Signals(number).name}: saving after this batch (Ctrl-C again: end at once)", flush=True)
+        text = f"\n{signal.Signals(number).name}: saving after this batch (Ctrl-C again: end at once)\n"
+        os.write(STANDARD_ERROR, text.encode())  # print may be what the signal interrupted
 
 
 watch = Watch()

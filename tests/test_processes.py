@@ -51,6 +51,18 @@ def test_a_process_that_fails_ends_the_run(exits, capsys):
     assert "ended with code 7" in capsys.readouterr().err
 
 
+def test_when_nothing_follows_a_failing_process_ends_nothing(exits, monkeypatch):
+    monkeypatch.setattr(crossview.processes, "PATIENCE_S", 0.1)
+    trainer, started = trainer_of("exit 7")
+    processes = Processes()
+    with processes.ending_together(trainer):
+        processes.nothing_follows()
+        processes.setup(trainer, pl.LightningModule(), "test")
+        assert started[0].wait(20) == 7
+        assert not exits.over.wait(1.0)
+    assert exits.codes == []
+
+
 def test_processes_that_end_by_themselves_are_left_alone(exits, monkeypatch):
     monkeypatch.setattr(crossview.processes, "PATIENCE_S", 20.0)
     trainer, started = trainer_of("sleep 0.2", "exit 143")

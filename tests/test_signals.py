@@ -14,7 +14,7 @@ def test_before_the_training_a_signal_ends_at_once():
     assert caught.value.signal is signal.SIGTERM
 
 
-def test_a_second_interrupt_does_not_wait(monkeypatch, capsys):
+def test_a_second_interrupt_does_not_wait(monkeypatch, capfd):
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
     watch = Watch()
@@ -22,7 +22,7 @@ def test_a_second_interrupt_does_not_wait(monkeypatch, capsys):
         watch.defer()
         signal.raise_signal(signal.SIGINT)
         assert watch.requested == signal.SIGINT
-        assert "saving after this batch" in capsys.readouterr().out
+        assert "saving after this batch" in capfd.readouterr().err
         signal.raise_signal(signal.SIGTERM)  # schedulers send it again and again
         assert codes == []
         signal.raise_signal(signal.SIGINT)

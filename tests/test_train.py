@@ -111,6 +111,7 @@ BAD_CALLS = [
     (["data.root=nowhere"], ["data.root", "nowhere"]),  # bad data
     (["model.loss.weights.view_3=1"], ["view_3"]),  # a key of a mapping
     (["ckpt=nowhere.ckpt"], ["nowhere.ckpt"]),
+    (["matcher.size_sigma=0"], ["size_sigma"]),  # needed after the training only
 ]
 
 

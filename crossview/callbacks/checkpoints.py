@@ -115,7 +115,9 @@ class LastCheckpoint(Checkpoint):
             _check_schedules(trainer)
             _finish_epoch(trainer)
             callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
-            stopped = (isinstance(each, EarlyStopping) and each.stopped_epoch > 0 for each in callbacks)
+            stopping = (each for each in callbacks if isinstance(each, EarlyStopping))
+            # In the first epoch it leaves stopped_epoch at 0.
+            stopped = (each.stopped_epoch > 0 or each.wait_count >= each.patience for each in stopping)
             trainer.should_stop = trainer.should_stop or any(stopped)
             if isinstance(trainer.train_dataloader, TrainLoader):
                 trainer.train_dataloader.load_state_dict(self._place[0])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 from scipy.special import logsumexp
 
 from crossview.dual.match_score import (
@@ -147,13 +147,14 @@ def fit_foot_sigmas(matcher: PairMatcher, pairs: Sequence[KnownPair]) -> PairMat
         density = density + PlaceDensity(seen_1, seen_2, trial.freedom)(sigmas)
         return -float(log_total(density).sum())
 
-    start = np.log([getattr(matcher, name) for name, _, _ in FEET])
-    return replace(matcher, **_foot_settings(minimize(cost, start, method="L-BFGS-B").x))
+    bounds = Bounds(np.log([low for _, low, _ in FEET]), np.log([high for _, _, high in FEET]))
+    start = np.log([np.clip(getattr(matcher, name), low, high) for name, low, high in FEET])
+    return replace(matcher, **_foot_settings(minimize(cost, start, method="L-BFGS-B", bounds=bounds).x))
 
 
 def _foot_settings(logarithms: Array) -> dict[str, Any]:
-    """The settings of `FEET` from their logarithms, each within its bounds."""
-    values = np.exp(np.clip(logarithms, -20, 20))
+    """The settings of `FEET` from their logarithms; rounding must not take one out of its bounds."""
+    values = np.exp(logarithms)
     return {name: float(np.clip(value, low, high)) for value, (name, low, high) in zip(values, FEET, strict=True)}
 
 

@@ -109,7 +109,7 @@ def score(
     rows = [baseline for baseline in baselines if embedded or not baseline.needs_embeddings]
     together = list(portions(scenes))
     work = partial(score_portion, baselines=rows, matcher=matcher, settings=settings)
-    with mapping(len(together) * len(rows)) as spread:
+    with mapping(len(together) * len(rows) if pairs else 0) as spread:
         # Processes of their own begin at once, while this one does what cannot be split.
         scored = spread(work, together)
         coco = coco_map(scenes)
@@ -142,10 +142,10 @@ def _detection_metrics(found: Sequence[PortionOutcome]) -> tuple[dict[str, float
 
 
 def _merged(metrics: Sequence[AnyRows]) -> AnyRows:
-    """One metric of all; the first takes in the others."""
-    whole, *others = metrics
-    for other in others:
-        whole.merge_state(other)
+    """One metric of all, in their order: of a repeated view the first counts."""
+    *others, whole = metrics
+    for other in reversed(others):
+        whole.merge_state(other)  # puts the other one first
     return whole
 
 

@@ -59,6 +59,8 @@ def evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
     if config.calibrate is not None:
         matcher = _calibrate(config, matcher, settings, others, run_dir)
     scenes = [DETECTIONS[config.detections](scene) for scene in predictions.scenes]
+    if not scenes:
+        raise ConfigError("found no views to score; trainer.limit_test_batches or an empty set may have left none")
     outcome = score(scenes, matcher, settings)
     told = {
         **predictions.settings,

@@ -181,9 +181,10 @@ def test_a_folder_that_moved_keeps_its_best_checkpoint(tmp_path, snapshots):
     assert str(tmp_path) not in str(state)
 
 
-def test_a_run_that_stopped_early_does_not_start_again(tmp_path):
-    def patient():
-        return EarlyStopping("val/loss", patience=1, mode="max")  # the loss falls, so that this is soon over
+@pytest.mark.parametrize("patience", [0, 1])
+def test_a_run_that_stopped_early_does_not_start_again(patience, tmp_path):
+    def patient():  # the loss falls, so that this is soon over, without patience in the first epoch
+        return EarlyStopping("val/loss", patience=patience, mode="max")
 
     trainer, _ = fit(tmp_path, patient(), max_epochs=8)
     assert trainer.current_epoch < 8

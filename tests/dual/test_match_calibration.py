@@ -65,6 +65,18 @@ def test_finds_how_far_feet_are_off():
     assert 0.001 <= found.hidden_foot_probability < 0.4
 
 
+def test_nearly_exact_boxes_do_not_end_at_the_bounds():
+    found = fit_foot_sigmas(PairMatcher(position_sigma_m=0.0, heading_sigma_rad=0.0), known_pairs(30, jitter=0.3))
+    assert found.foot_sigma_px == pytest.approx(0.3, rel=0.5)
+    assert found.hidden_foot_probability < 0.05
+
+
+def test_a_setting_of_zero_is_a_start_like_any_other():
+    exact = PairMatcher(position_sigma_m=0.0, heading_sigma_rad=0.0, hidden_foot_probability=0.0, foot_sigma_width=0.0)
+    found = fit_foot_sigmas(exact, known_pairs(20, jitter=1.0))
+    assert found.foot_sigma_px == pytest.approx(1.0, rel=0.5)
+
+
 def test_a_useless_term_loses_and_a_useful_one_stays():
     pairs = known_pairs(12, jitter=1.5, embeddings=True)
     rng = np.random.default_rng(0)

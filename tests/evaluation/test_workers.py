@@ -1,4 +1,5 @@
 import os
+import signal
 
 import pytest
 
@@ -21,6 +22,20 @@ def test_a_processor_with_one_core_starts_no_process(monkeypatch):
         assert list(spread(_process, [0])) == [os.getpid()]
 
 
+def test_a_job_of_a_sweep_does_its_work_itself(monkeypatch):
+    monkeypatch.setattr(workers, "usable_cores", lambda: 8)
+    monkeypatch.setattr(workers, "parent_process", lambda: object())
+    with mapping(1000 * LEAST) as spread:
+        assert list(spread(_process, [0])) == [os.getpid()]
+
+
+def test_the_work_of_a_process_that_is_ended_from_outside_is_done_here(monkeypatch, caplog):
+    monkeypatch.setattr(workers, "usable_cores", lambda: 2)
+    with mapping(2 * LEAST) as spread:
+        assert list(spread(_end_helper, [os.getpid()] * 4)) == [os.getpid()] * 4
+    assert "this one does the rest" in caplog.text
+
+
 def test_many_pairs_score_in_several_processes_as_in_one(pair_root, monkeypatch):
     scenes = cached(pair_root)[0]
     here = score(scenes, PairMatcher(), MatchSettings(), BASELINES)
@@ -35,4 +50,10 @@ def test_many_pairs_score_in_several_processes_as_in_one(pair_root, monkeypatch)
 
 
 def _process(_: object) -> int:
+    return os.getpid()
+
+
+def _end_helper(parent: int) -> int:
+    if os.getpid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
     return os.getpid()
