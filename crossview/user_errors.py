@@ -36,7 +36,7 @@ def explained() -> Iterator[None]:
     except OSError as error:
         if error.errno not in STORAGE_FAULTS:
             raise
-        raise UserError(f"{error.filename or 'the run folder'} cannot be written: {error.strerror}") from error
+        raise UserError(f"{error.filename or 'the run folder'} cannot be read or written: {error.strerror}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error)) from error
 

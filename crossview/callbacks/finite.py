@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from crossview.base_module import DetectorModule
@@ -82,6 +82,9 @@ def _diagnose(module: DetectorModule, batch: PairBatch | ViewBatch, is_guilty: C
     Other processes may be fine and do not take part, so nothing in here may wait for them.
     """
     lines = []
+    for layer in module.modules():
+        if isinstance(layer, nn.SyncBatchNorm):
+            layer.eval()  # its statistics are those of all processes
     for number in range(len(batch.names)):
         item = batch.select(number)
         _, terms = module.losses(item, module(item))

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torch import nn
 
-from crossview.callbacks.finite import NonFiniteLossError, StopOnNonFiniteLoss
+from crossview.callbacks.finite import NonFiniteLossError, StopOnNonFiniteLoss, _diagnose
 from crossview.detector.ranks import Ranks
 from crossview.dual.criterion import DualCriterion
 from tests.tiny import first_batch, loader, quiet_trainer, tiny_module
@@ -137,6 +138,16 @@ def test_the_diagnosis_waits_for_no_other_process(pairs, monkeypatch):
     monkeypatch.setattr("crossview.base_module.current_ranks", Asking)
     stopped(module, mark(pairs, 0))
     assert len(asked) == 4  # once for each term with a normaliser, by the training step itself
+
+
+def test_the_diagnosis_asks_no_other_process_for_statistics(pairs):
+    module, norm = tiny_module().train(), nn.SyncBatchNorm(3)
+    module.add_module("norm", norm)
+    module.net.detector.register_forward_pre_hook(lambda _, arguments: (norm(arguments[0].float()), *arguments[1:]))
+    module(pairs)
+    assert norm.num_batches_tracked == 1
+    assert len(_diagnose(module, pairs, lambda value: value is not None)) == len(pairs.names)
+    assert norm.num_batches_tracked == 1  # in training it would have counted, and waited for the others
 
 
 def test_a_healthy_training_goes_on(pairs):
