@@ -160,10 +160,10 @@ def test_another_order_of_anchors_is_known_from_the_checkpoint(tmp_path):
 
 
 def test_other_scales_are_said(checkpoint):
-    module = tiny_module("data.class_names=[tree,sign]", "model.anchors.scales=[0.1,0.2,0.37,0.54,0.71,0.88,1.05]")
+    module = tiny_module("data.class_names=[tree,sign]", "model/anchors=ssd300_coco")
     notes = load_network_weights(module.net, checkpoint, ClassChoice(["tree", "sign"])).detectors[0].notes
     assert len(notes) == 1
-    assert notes[0].startswith("anchor scales [0.07, 0.15")
+    assert notes[0].startswith("anchor scales [0.1, 0.2")
 
 
 def test_foreign_weights_into_two_towers(tmp_path):

@@ -228,7 +228,7 @@ def test_a_folder_that_cannot_be_written_is_said(run_dir, monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    assert f"{run_dir} cannot be read or written: Read-only file system" in refusal(run_dir)
+    assert f"{run_dir} cannot be written: Read-only file system" in refusal(run_dir)
 
 
 def test_a_disk_that_becomes_full_ends_the_run_with_the_earlier_checkpoint(run_dir, monkeypatch):
