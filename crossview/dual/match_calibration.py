@@ -136,7 +136,7 @@ def fit_foot_sigmas(matcher: PairMatcher, pairs: Sequence[KnownPair]) -> PairMat
             fit = fit_poses(view_1, view_2, matcher.prior, freedom=matcher.freedom)
             view_1, view_2 = view_1.moved(fit.corrections[0]), view_2.moved(fit.corrections[1])
         moved.append((view_1, view_2))
-    view_1, view_2 = (_joined([views[number] for views in moved]) for number in (0, 1))
+    view_1, view_2 = (GroundPoints.joined([views[number] for views in moved]) for number in (0, 1))
     sigmas = LAST_SHARE * matcher.prior.sigmas()
 
     def cost(logarithms: Array) -> float:
@@ -156,12 +156,6 @@ def _foot_settings(logarithms: Array) -> dict[str, Any]:
     """The settings of `FEET` from their logarithms; rounding must not take one out of its bounds."""
     values = np.exp(logarithms)
     return {name: float(np.clip(value, low, high)) for value, (name, low, high) in zip(values, FEET, strict=True)}
-
-
-def _joined(views: Sequence[GroundPoints]) -> GroundPoints:
-    """The objects of many views in one list, for densities, which do not look at the camera."""
-    fields = (np.concatenate(parts) for parts in zip(*(view[2:] for view in views), strict=True))
-    return GroundPoints(np.zeros(2), 0.0, *fields)
 
 
 def fit_weights(matcher: PairMatcher, pairs: Sequence[KnownPair]) -> PairMatcher:

@@ -126,13 +126,7 @@ def _unchanged(matcher: PairMatcher) -> PairMatcher:
 BASELINES = (
     Baseline("geometry", "pure geometry", _geometry_only, by_geometry, by_match=False),
     Baseline("appearance", "appearance only", _appearance_only, by_match, by_match=True, needs_embeddings=True),
-    Baseline(
-        "unrefined",
-        "geometry and appearance, unrefined",
-        _unrefined,
-        by_network,
-        by_match=True,
-    ),
+    Baseline("unrefined", "geometry and appearance, unrefined", _unrefined, by_network, by_match=True),
     Baseline("everything", "everything", _unchanged, by_everything, by_match=True),
 )
 

@@ -4,6 +4,7 @@ A portion needs nothing of the others, so any process can score it, see `crossvi
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,8 @@ class LocationErrors(NamedTuple):
     squares: NDArray[np.float64]
 
 
-class PairOutcome(NamedTuple):
+@dataclass(frozen=True)
+class PairOutcome:
     """A pair in a baseline.
 
     Attributes:

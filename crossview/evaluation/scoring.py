@@ -6,6 +6,7 @@ of a training has all scenes and scores them, while the others may have ended: n
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,9 +17,9 @@ from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
 from crossview.dual.matching import PairMatcher
-from crossview.evaluation.baselines import BASELINES, Baseline, Matched, MatchSettings
+from crossview.evaluation.baselines import BASELINES, Baseline, MatchSettings
 from crossview.evaluation.known import portions
-from crossview.evaluation.outcomes import LocationErrors, PortionOutcome, RowOutcome, score_portion
+from crossview.evaluation.outcomes import LocationErrors, PairOutcome, PortionOutcome, RowOutcome, score_portion
 from crossview.evaluation.records import Scene, ViewRecord
 from crossview.evaluation.workers import mapping
 from crossview.metrics.geolocation import shares_inside, summarise
@@ -45,22 +46,15 @@ class Ranked(NamedTuple):
     n_objects: int
 
 
-class SceneOutcome(NamedTuple):
-    """A scene in a baseline.
+@dataclass(frozen=True)
+class SceneOutcome(PairOutcome):
+    """A pair in a baseline, with its scene, which the processes that score do not send back.
 
     Attributes:
         scene: with the detections that were scored.
-        matched: what was made of them.
-        flags: (M,) int64 of its matches.
-        n_shared: objects that both views annotate, without the difficult ones.
-        errors: of its right matches.
     """
 
     scene: Scene
-    matched: Matched
-    flags: Tensor
-    n_shared: int
-    errors: LocationErrors
 
 
 class BaselineOutcome(NamedTuple):
@@ -163,7 +157,7 @@ def score_baseline(
     cross = _merged([portion.cross for portion in portions_of_row])
     hits = torch.cat([portion.hits for portion in portions_of_row])
     pairs = [pair for portion in portions_of_row for pair in portion.pairs]
-    outcomes = [SceneOutcome(scene, *pair) for scene, pair in zip(scenes, pairs, strict=True)]
+    outcomes = [SceneOutcome(**vars(pair), scene=scene) for scene, pair in zip(scenes, pairs, strict=True)]
     reid = Ranked(
         torch.from_numpy(np.concatenate([outcome.matched.scores for outcome in outcomes])),
         torch.cat([outcome.flags for outcome in outcomes]),

@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_the_gallery_has_no_pair_twice(number, kinds, perfect):
     scenes = []
     for wrong in range(number):
         flags = torch.where(torch.arange(matches) < wrong % (matches + 1), F, T)
-        scenes.append(outcome._replace(flags=flags, scene=outcome.scene._replace(number=wrong)))
+        scenes.append(replace(outcome, flags=flags, scene=outcome.scene._replace(number=wrong)))
     chosen = choose(scenes, 0.0)
     assert tuple(len(found) for found in chosen.values()) == kinds
     shown = [found.scene.number for kind in chosen.values() for found in kind]
