@@ -23,6 +23,7 @@ from crossview.evaluation.collect import CollectScenes
 from crossview.files import write_whole
 from crossview.initial_weights import initialise
 from crossview.launch import check_devices
+from crossview.memory import keep_freed_memory
 from crossview.processes import Processes, end_with_parent
 from crossview.resume import last_checkpoint, resumable, resumed
 from crossview.signals import watch
@@ -67,6 +68,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run_dir)
     )
     check_devices(trainer.num_devices, trainer.num_nodes)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     with processes.ending_together(trainer):
         best, metrics = _fit_and_test(trainer, module, data, config, run_dir)
         processes.nothing_follows()

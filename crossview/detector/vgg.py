@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from crossview.detector.backbone import Backbone
 from crossview.detector.preprocessing import SCRATCH, ChannelOrder, Triple
 from crossview.detector.weights import load_vgg_weights
+from crossview.detector.winograd import WinogradConv2d
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
 
@@ -54,6 +55,7 @@ class VGG16(Backbone):
         channel_order: ChannelOrder | None = None,
         channels: Sequence[int] = (64, 128, 256, 512, 512),
         fc_channels: int = 1024,
+        winograd: bool = True,
     ) -> None:
         """Builds the network and gives it its first weights.
 
@@ -64,6 +66,7 @@ class VGG16(Backbone):
             channel_order: Overrides the channel order that belongs to the weights.
             channels: Channels of the five blocks of convolutions.
             fc_channels: Channels of fc6 and fc7.
+            winograd: Whether 3x3 convolutions may take the fast way of :mod:`crossview.detector.winograd`.
 
         Raises:
             ValueError: If ``channels`` are not five numbers, or a preprocessing override is malformed.
@@ -76,7 +79,7 @@ class VGG16(Backbone):
             zip(CONVOLUTIONS_PER_BLOCK, pairwise((3, *channels)), strict=True), start=1
         ):
             for index in range(1, count + 1):
-                layer = nn.Conv2d(before if index == 1 else width, width, kernel_size=3, padding=1)
+                layer = WinogradConv2d(before if index == 1 else width, width, winograd=winograd)
                 self.add_module(f"conv{block}_{index}", layer)
             pool = nn.MaxPool2d(2, stride=2, ceil_mode=True) if block < 5 else nn.MaxPool2d(3, stride=1, padding=1)
             self.add_module(f"pool{block}", pool)

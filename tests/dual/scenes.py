@@ -72,11 +72,11 @@ def street(seed: int, camera: Camera, count: int = 5, unshared: int = 1, anonymo
     return Objects(boxes, labels, ids, has_id, ~present, present, location, present)
 
 
-def narrow_detector(classes: int = 2, size: tuple[int, int] = SIZE, seed: int = 0) -> SSD:
+def narrow_detector(classes: int = 2, size: tuple[int, int] = SIZE, seed: int = 0, winograd: bool = True) -> SSD:
     """A detector with four maps of the shape of SSD300's first ones and a handful of channels."""
     torch.manual_seed(seed)
     ratios = [[1, 2, 0.5], [1, 2, 0.5, 3, 1 / 3], [1, 2, 0.5, 3, 1 / 3], [1, 2, 0.5]]
-    backbone = VGG16(channels=(4, 4, 8, 8, 8), fc_channels=16)
+    backbone = VGG16(channels=(4, 4, 8, 8, 8), fc_channels=16, winograd=winograd)
     stages = [[8, 16, 2, 1, 3], [8, 16, 2, 1, 3]]
     return SSD(backbone, classes, size, AnchorGrid((0.1, 0.2, 0.37, 0.54, 0.71), ratios), stages)
 

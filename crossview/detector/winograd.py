@@ -1,0 +1,102 @@
+"""3x3 convolutions with fewer multiplications, on the CPU.
+
+Winograd's minimal filtering (Lavin and Gray 2016, "Fast algorithms for convolutional neural networks") as NNPACK has
+it, a library that PyTorch brings along: tiles of 8x8 values give 6x6 results with 64 multiplications instead of 324.
+The forward pass and the gradient of the input are such convolutions; the gradient of the weights is left to PyTorch.
+
+Rounding: results differ from those of the direct way by up to 1e-4 of their standard deviation, where the direct way
+itself is within 2e-5. They are the same in every run and for every number of threads.
+
+Convention:
+    Maps are (B, C, h, w) in the ordinary order of memory.
+"""
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+SMALLEST_MAP = 1024  # pixels; below, transforming tiles costs more than the multiplications it saves
+
+
+class WinogradConv2d(nn.Conv2d):
+    """A 3x3 convolution of stride 1 that keeps the size of the map; the fast way where there is one.
+
+    That is for single precision on the CPU, maps in the ordinary order of at least `SMALLEST_MAP` pixels, outside of
+    autocast, compilation and export. Everywhere else, and with ``winograd=False``, it is `torch.nn.Conv2d`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, winograd: bool = True) -> None:
+        """Builds the layer; weights have the names and shapes of `torch.nn.Conv2d`.
+
+        Args:
+            in_channels: of the map.
+            out_channels: of the result.
+            winograd: whether the fast way may be taken.
+        """
+        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
+        self.winograd = winograd
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The convolved map (B, out_channels, h, w) of a map (B, in_channels, h, w)."""
+        if self.winograd and is_fast_for(input) and self.weight.dtype == torch.float32 and self.bias is not None:
+            result: Tensor = _Convolution.apply(input, self.weight, self.bias)
+            return result
+        return super().forward(input)
+
+
+def is_fast_for(maps: Tensor) -> bool:
+    """Whether maps (B, C, h, w) can and should be convolved with `_Convolution`."""
+    return (
+        maps.device.type == "cpu"
+        and maps.dtype == torch.float32
+        and maps.shape[0] > 0
+        and maps.shape[-2] * maps.shape[-1] >= SMALLEST_MAP
+        and maps.is_contiguous()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and _has_nnpack()
+    )
+
+
+@cache
+def _has_nnpack() -> bool:
+    """Whether PyTorch was built with NNPACK and the processor is one it knows; gets it ready."""
+    return bool(torch.backends.nnpack.is_available())  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
+
+
+class _Convolution(torch.autograd.Function):
+    """Forward pass and gradient of the input by NNPACK, gradients of weights and bias by PyTorch."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(maps, weight)
+        return _convolve(maps, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # noqa: ANN401
+        maps, weight = ctx.saved_tensors
+        wants_maps, wants_weight, wants_bias = ctx.needs_input_grad
+        gradient = gradient.contiguous()
+        of_maps = None
+        if wants_maps:
+            # The gradient of a convolution is the convolution with the kernel turned by half a circle.
+            turned = weight.flip(2, 3).transpose(0, 1).contiguous()
+            of_maps = _convolve(gradient, turned, gradient.new_zeros(len(turned)))
+        _, of_weight, of_bias = torch.ops.aten.convolution_backward(
+            gradient, maps, weight, [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1,
+            [False, wants_weight, wants_bias],
+        )  # fmt: skip
+        return of_maps, of_weight, of_bias
+
+
+def _convolve(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    # NNPACK takes this way for one image at a time only; each is long enough for all threads.
+    results = [
+        torch._nnpack_spatial_convolution(image, weight, bias, padding=1)  # PyTorch has no public name for it
+        for image in torch.split(maps, 1)
+    ]
+    return results[0] if len(results) == 1 else torch.cat(results)
