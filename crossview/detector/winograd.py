@@ -64,6 +64,8 @@ def is_fast_for(maps: Tensor) -> bool:
 @cache
 def _has_nnpack() -> bool:
     """Whether PyTorch was built with NNPACK and the processor is one it knows; gets it ready."""
+    if not hasattr(torch, "_nnpack_spatial_convolution"):  # PyTorch has no public name for it, so it may go
+        return False
     return bool(torch.backends.nnpack.is_available())  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
 
 
@@ -95,8 +97,5 @@ class _Convolution(torch.autograd.Function):
 
 def _convolve(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     # NNPACK takes this way for one image at a time only; each is long enough for all threads.
-    results = [
-        torch._nnpack_spatial_convolution(image, weight, bias, padding=1)  # PyTorch has no public name for it
-        for image in torch.split(maps, 1)
-    ]
+    results = [torch._nnpack_spatial_convolution(image, weight, bias, padding=1) for image in torch.split(maps, 1)]
     return results[0] if len(results) == 1 else torch.cat(results)
