@@ -12,6 +12,7 @@ NOISE = (
     "Trainer already configured with model summary callbacks",
     "Loading `train_dataloader` to estimate",
     "TPU available",
+    "`Trainer(val_check_interval=1.0)` was configured",
 )
 NOISY_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",  # between Lightning and torch

@@ -27,6 +27,7 @@ def quiet():
         ("💡 Tip: For seamless cloud uploads ...", False),
         ("Loading `train_dataloader` to estimate number of stepping batches.", False),
         ("TPU available: False, using: 0 TPU cores", False),
+        ("`Trainer(val_check_interval=1.0)` was configured so validation will run at the end", False),
         ("`Trainer.fit` stopped: `max_epochs=2` reached.", True),
         ("data.root is not set: this run uses the rendered sample in DIR", True),  # our own, through rank_zero_info
         ("A Tip: in the middle of a message", True),
