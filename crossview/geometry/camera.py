@@ -64,9 +64,9 @@ class Camera(NamedTuple):
 
 def repeated(cameras: Sequence[Camera], counts: Sequence[int]) -> Camera:
     """Each camera () as often as its image has boxes: cameras (N,) of all boxes, in double precision on the CPU."""
-    times = torch.tensor(counts)
+    rows = torch.arange(len(cameras)).repeat_interleave(torch.tensor(counts))
     fields = (torch.stack(values).detach().to("cpu", torch.float64) for values in zip(*cameras, strict=True))
-    return Camera(*(field.repeat_interleave(times, dim=0) for field in fields))
+    return Camera(*(field[rows] for field in fields))
 
 
 def panorama_camera(position: Tensor, height: Tensor, yaw: Tensor, image_width: int, image_height: int) -> Camera:

@@ -234,5 +234,6 @@ def _one_pixel(cameras: Camera, boxes: Array) -> GroundPoints:
 
 def corrected(camera: Camera, correction: Array) -> Camera:
     """The camera (batch shape ()) with a correction (3,) of its pose, in its own precision."""
-    shift = camera.position.new_tensor(correction[:2])
-    return camera._replace(position=camera.position + shift, yaw=camera.yaw + float(correction[2]))
+    position = camera.position
+    shift = torch.tensor(correction[:2], dtype=position.dtype, device=position.device)
+    return camera._replace(position=position + shift, yaw=camera.yaw + float(correction[2]))

@@ -18,7 +18,7 @@ import numpy as np
 
 from crossview.geometry.ground import Array, GroundPoints
 
-STEP_TOLERANCE = 1e-3  # prior sigmas; a fit that changes by less has arrived
+STEP_TOLERANCE = 1e-2  # prior sigmas; a fit that changes by less has arrived, far within what its points tell
 COST_TOLERANCE = 1e-6  # nats; points that already agree fit equally well up to rounding
 STATED = np.zeros((2, 3))  # corrections of both poses that leave them as they are stated
 STATED.flags.writeable = False  # results share it
