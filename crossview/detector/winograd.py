@@ -1,8 +1,9 @@
 """3x3 convolutions with fewer multiplications, on the CPU.
 
-Winograd's minimal filtering (Lavin and Gray 2016, "Fast algorithms for convolutional neural networks") as NNPACK has
-it, a library that PyTorch brings along: tiles of 8x8 values give 6x6 results with 64 multiplications instead of 324.
-The forward pass and the gradient of the input are such convolutions; the gradient of the weights is left to PyTorch.
+Winograd's minimal filtering (Lavin and Gray 2016, "Fast algorithms for convolutional neural networks"). The forward
+pass and the gradient of the input are convolutions, which NNPACK has, a library that PyTorch brings along: tiles of
+8x8 values give 6x6 results with 64 multiplications instead of 324. The gradient of the weights is
+:mod:`crossview.detector.winograd_gradient`.
 
 Rounding: results differ from those of the direct way by up to 1e-4 of their standard deviation, where the direct way
 itself is within 2e-5. They are the same in every run and for every number of threads.
@@ -17,15 +18,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
-SMALLEST_MAP = 1024  # pixels; below, transforming tiles costs more than the multiplications it saves
+from crossview.detector.winograd_gradient import kernel_gradient
+
+# Below these, transforming tiles costs more than the multiplications it saves.
+SMALLEST_MAP = 1024  # pixels, for results
+SMALLEST_GRADIENT_MAP = 256  # pixels, for the gradient of the weights
+FEWEST_GRADIENT_CHANNELS = 32  # of map and result, for the gradient of the weights
 
 
 class WinogradConv2d(nn.Conv2d):
     """A 3x3 convolution of stride 1 that keeps the size of the map; the fast way where there is one.
 
-    That is for single precision on the CPU, maps in the ordinary order of at least `SMALLEST_MAP` pixels, outside of
-    autocast, compilation and export. Everywhere else, and with ``winograd=False``, it is `torch.nn.Conv2d`.
+    That is for single precision on the CPU, maps in the ordinary order and large enough, outside of autocast,
+    compilation and export. Everywhere else, and with ``winograd=False``, it is `torch.nn.Conv2d`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, winograd: bool = True) -> None:
@@ -53,11 +61,10 @@ def is_fast_for(maps: Tensor) -> bool:
         maps.device.type == "cpu"
         and maps.dtype == torch.float32
         and maps.shape[0] > 0
-        and maps.shape[-2] * maps.shape[-1] >= SMALLEST_MAP
+        and maps.shape[-2] * maps.shape[-1] >= SMALLEST_GRADIENT_MAP
         and maps.is_contiguous()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and _has_nnpack()
     )
 
 
@@ -70,7 +77,7 @@ def _has_nnpack() -> bool:
 
 
 class _Convolution(torch.autograd.Function):
-    """Forward pass and gradient of the input by NNPACK, gradients of weights and bias by PyTorch."""
+    """A convolution and its gradients, each the way that is fast for the size of the map."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401
@@ -83,19 +90,21 @@ class _Convolution(torch.autograd.Function):
         maps, weight = ctx.saved_tensors
         wants_maps, wants_weight, wants_bias = ctx.needs_input_grad
         gradient = gradient.contiguous()
-        of_maps = None
+        of_maps = of_weight = None
         if wants_maps:
             # The gradient of a convolution is the convolution with the kernel turned by half a circle.
             turned = weight.flip(2, 3).transpose(0, 1).contiguous()
             of_maps = _convolve(gradient, turned, gradient.new_zeros(len(turned)))
-        _, of_weight, of_bias = torch.ops.aten.convolution_backward(
-            gradient, maps, weight, [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1,
-            [False, wants_weight, wants_bias],
-        )  # fmt: skip
-        return of_maps, of_weight, of_bias
+        if wants_weight and min(weight.shape[:2]) >= FEWEST_GRADIENT_CHANNELS:
+            of_weight = kernel_gradient(maps, gradient)
+        elif wants_weight:
+            of_weight = conv2d_weight(maps, weight.shape, gradient, padding=1)  # type: ignore[no-untyped-call]
+        return of_maps, of_weight, gradient.sum((0, 2, 3)) if wants_bias else None
 
 
 def _convolve(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if maps.shape[-2] * maps.shape[-1] < SMALLEST_MAP or not _has_nnpack():
+        return functional.conv2d(maps, weight, bias, padding=1)
     # NNPACK takes this way for one image at a time only; each is long enough for all threads.
     results = [torch._nnpack_spatial_convolution(image, weight, bias, padding=1) for image in torch.split(maps, 1)]
     return results[0] if len(results) == 1 else torch.cat(results)

@@ -8,9 +8,15 @@ from torch.testing import assert_close
 
 from crossview.detector import winograd
 from crossview.detector.vgg import VGG16
-from crossview.detector.winograd import SMALLEST_MAP, WinogradConv2d, is_fast_for
+from crossview.detector.winograd import (
+    FEWEST_GRADIENT_CHANNELS,
+    SMALLEST_GRADIENT_MAP,
+    WinogradConv2d,
+    is_fast_for,
+)
 
 needs_nnpack = pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="this PyTorch has no NNPACK here")
+WIDE = FEWEST_GRADIENT_CHANNELS
 
 
 @pytest.fixture
@@ -32,13 +38,18 @@ def layer(in_channels=5, out_channels=7) -> WinogradConv2d:
     return WinogradConv2d(in_channels, out_channels)
 
 
+def plain(layer: WinogradConv2d) -> nn.Conv2d:
+    ordinary = nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1)
+    ordinary.load_state_dict(layer.state_dict())
+    return ordinary
+
+
 def direct(layer: WinogradConv2d, maps: torch.Tensor) -> torch.Tensor:
     """In double precision."""
     assert layer.bias is not None
     return functional.conv2d(maps.double(), layer.weight.double(), layer.bias.double(), padding=1)
 
 
-@needs_nnpack
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (1, 1024), (64, 19)])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_results_are_those_of_the_direct_convolution(size, batch, count):
@@ -49,19 +60,28 @@ def test_results_are_those_of_the_direct_convolution(size, batch, count):
     assert_close(result.double(), expected, atol=1e-4 * float(expected.std()), rtol=0)
 
 
-@needs_nnpack
+@pytest.mark.parametrize("channels", [(5, 7), (WIDE, WIDE + 1)])
+@pytest.mark.parametrize("size", [(40, 37), (16, 16)])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_gradients_are_those_of_the_direct_convolution(batch, count):
-    convolution, maps = layer(), torch.randn(batch, 5, 40, 37, requires_grad=True)
-    upstream = torch.randn(batch, 7, 40, 37)
+def test_gradients_are_those_of_the_direct_convolution(batch, size, channels, count):
+    convolution, maps = layer(*channels), torch.randn(batch, channels[0], *size, requires_grad=True)
+    upstream = torch.randn(batch, channels[1], *size)
     ours = torch.autograd.grad(convolution(maps), [maps, *convolution.parameters()], upstream)
     assert len(count) == 2
     exact = torch.autograd.grad(direct(convolution, maps), [maps, *convolution.parameters()], upstream.double())
     for gradient, expected in zip(ours, exact, strict=True):
+        assert gradient.is_contiguous()
         assert_close(gradient, expected, atol=1e-4 * float(expected.std()), rtol=1e-4)
 
 
-@needs_nnpack
+@pytest.mark.parametrize(("channels", "fast"), [((WIDE, WIDE), True), ((WIDE - 1, WIDE), False), ((WIDE, 3), False)])
+def test_the_fast_gradient_of_weights_is_for_wide_layers(channels, fast, monkeypatch):
+    calls = []
+    monkeypatch.setattr(winograd, "kernel_gradient", lambda *_: calls.append(1))
+    layer(*channels)(torch.randn(1, channels[0], 16, 16)).sum().backward()
+    assert bool(calls) == fast
+
+
 def test_only_the_gradients_that_are_wanted_are_computed(count):
     convolution = layer()
     convolution.weight.requires_grad_(False)
@@ -84,10 +104,9 @@ def test_the_number_of_threads_changes_nothing():
         torch.set_num_threads(before)
 
 
-@needs_nnpack
 def test_it_is_for_large_maps_in_single_precision_in_the_ordinary_order():
-    maps = torch.zeros(2, 5, 32, 32)
-    assert maps.shape[-1] * maps.shape[-2] == SMALLEST_MAP
+    maps = torch.zeros(2, 5, 16, 16)
+    assert maps.shape[-1] * maps.shape[-2] == SMALLEST_GRADIENT_MAP
     assert is_fast_for(maps)
     assert not is_fast_for(maps[..., :-1].contiguous())
     assert not is_fast_for(maps.double())
@@ -99,19 +118,20 @@ def test_it_is_for_large_maps_in_single_precision_in_the_ordinary_order():
         assert not is_fast_for(maps)
 
 
-def test_without_nnpack_and_where_it_is_not_wanted_the_layer_is_an_ordinary_one(monkeypatch, count):
+def test_where_it_is_not_wanted_the_layer_is_an_ordinary_one(count):
     convolution, maps = layer(), torch.randn(1, 5, 32, 32)
-    plain = nn.Conv2d(5, 7, 3, padding=1)
-    plain.load_state_dict(convolution.state_dict())
     convolution.winograd = False
-    assert torch.equal(convolution(maps), plain(maps))
-    convolution.winograd = True
-    monkeypatch.setattr(winograd, "_has_nnpack", lambda: False)
-    assert torch.equal(convolution(maps), plain(maps))
+    assert torch.equal(convolution(maps), plain(convolution)(maps))
     assert not count
 
 
-@needs_nnpack
+@pytest.mark.parametrize(("size", "has_nnpack"), [(32, False), (31, True)])
+def test_results_without_nnpack_and_of_small_maps_are_those_of_an_ordinary_one(size, has_nnpack, monkeypatch):
+    convolution, maps = layer(), torch.randn(1, 5, size, size)
+    monkeypatch.setattr(winograd, "_has_nnpack", lambda: has_nnpack)
+    assert torch.equal(convolution(maps), plain(convolution)(maps))
+
+
 def test_exported_layers_are_ordinary_ones(count):
     maps = torch.randn(1, 5, 32, 32)
     exported = torch.export.export(layer(), (maps,))
@@ -119,18 +139,17 @@ def test_exported_layers_are_ordinary_ones(count):
     assert_close(exported.module()(maps), layer()(maps), atol=1e-4, rtol=1e-4)
 
 
-@needs_nnpack
 def test_vgg_takes_it_where_maps_are_large_and_can_do_without(count):
     torch.manual_seed(0)
     network = VGG16(channels=(4, 4, 6, 6, 6), fc_channels=8)
     images = torch.randn(2, 3, 96, 128)
     features = network(images)
-    assert {tuple(shape[-2:]) for shape in count} == {(96, 128), (48, 64)}
-    assert len(count) == 4
+    assert {tuple(shape[-2:]) for shape in count} == {(96, 128), (48, 64), (24, 32)}
+    assert len(count) == 7
     count.clear()
-    plain = VGG16(channels=(4, 4, 6, 6, 6), fc_channels=8, winograd=False)
-    plain.load_state_dict(network.state_dict())
-    expected = plain(images)
+    ordinary = VGG16(channels=(4, 4, 6, 6, 6), fc_channels=8, winograd=False)
+    ordinary.load_state_dict(network.state_dict())
+    expected = ordinary(images)
     assert not count
     for ours, theirs in zip(features, expected, strict=True):
         assert_close(ours, theirs, atol=1e-3, rtol=0)
