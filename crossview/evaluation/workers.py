@@ -1,16 +1,19 @@
 """Work on many portions in as many processes as there are cores to use."""
 
 import copyreg
+import gc
 import io
 import logging
 import os
 import pickle
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
+from multiprocessing.context import BaseContext
 from threading import Thread
 from typing import Any
 
@@ -41,43 +44,65 @@ def mapping(amount: int) -> Iterator[Mapping]:
     if processes < 2 or parent_process() is not None:
         yield map
         return
-    # A fork would copy the threads of PyTorch in whatever state they are.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start)
+    pools: list[ProcessPoolExecutor] = []
 
     def spread(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        own = list(items)
-        return _gathered(work, own, [_submitted(pool, work, item) for item in own])
+        whole = _Work(work, list(items))
+        pool = ProcessPoolExecutor(processes, _context(), initializer=_start, initargs=(whole,))
+        pools.append(pool)
+        return _gathered(whole, [_submitted(pool, number) for number in range(len(whole.items))])
 
     try:
         yield spread
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for pool in pools:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submitted(pool: ProcessPoolExecutor, work: Callable[[Any], Any], item: object) -> Future[bytes] | None:
+class _Work:
+    """What is done with which items: a forked process has them from the start, another one gets them as a pickle."""
+
+    def __init__(self, work: Callable[[Any], Any], items: Sequence[Any]) -> None:
+        self.work = work
+        self.items = items
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _loaded, (_dump((self.work, self.items)),)
+
+    def __call__(self, number: int) -> object:
+        return self.work(self.items[number])
+
+
+def _loaded(pickled: bytes) -> _Work:
+    return _Work(*pickle.loads(pickled))
+
+
+def _context() -> BaseContext:
+    """How processes begin: on Linux as forks, which need not import anything nor be sent what they work on.
+
+    Other threads' locks may be held for ever in a fork. As in the processes of PyTorch's `DataLoader`, there is one
+    thread, and no GPU, in what it does.
+    """
+    return get_context("fork" if sys.platform == "linux" else "spawn")
+
+
+def _submitted(pool: ProcessPoolExecutor, number: int) -> Future[bytes] | None:
     try:
-        return pool.submit(_on_bytes, work, _dump(item))
+        return pool.submit(_answer, number)
     except BrokenProcessPool:
         return None
 
 
-def _gathered(
-    work: Callable[[Any], Any], items: Sequence[Any], answers: Sequence[Future[bytes] | None]
-) -> Iterator[Any]:
+def _gathered(work: _Work, answers: Sequence[Future[bytes] | None]) -> Iterator[Any]:
     """The answers in order; what lost its process is done here."""
     lost = False
-    for item, answer in zip(items, answers, strict=True):
+    for number, answer in enumerate(answers):
         try:
-            yield work(item) if answer is None or lost else pickle.loads(answer.result())
+            yield work(number) if answer is None or lost else pickle.loads(answer.result())
         except BrokenProcessPool:
             lost = True
             logger.warning("A helping process was ended from outside; this one does the rest, which takes longer.")
-            yield work(item)
-
-
-def _on_bytes(work: Callable[[Any], Any], item: bytes) -> bytes:
-    """Does the work on a pickled item and pickles what it gives."""
-    return _dump(work(pickle.loads(item)))
+            yield work(number)
 
 
 def _dump(item: object) -> bytes:
@@ -97,10 +122,19 @@ def _reduce_tensor(tensor: torch.Tensor) -> tuple[Any, ...]:
     return torch.from_numpy, (tensor.numpy(),)
 
 
-def _start() -> None:
+_own: list[_Work] = []  # in a helping process: its work
+
+
+def _start(work: _Work) -> None:
+    _own[:] = [work]
+    gc.freeze()  # what was there before the fork is no garbage: looking through it would copy it, page by page
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the first process decides
     Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _answer(number: int) -> bytes:
+    return _dump(_own[0](number))
 
 
 def _end_with_parent() -> None:
