@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 import torch
 
+from crossview.memory import keep_freed_memory
+
 Clock = Callable[[], float]
 Work = Callable[[], object]
 Result = TypeVar("Result")
@@ -93,6 +95,13 @@ def peak_memory() -> int:
     """The most memory that this process has held so far, bytes."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
+
+
+def with_kept_memory(work: Callable[[], Result], threads: int) -> Result:
+    """What the work gives with so many threads in a process that keeps freed memory from now on."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    return work()
 
 
 def in_new_process(work: Callable[..., Result], *arguments: object) -> tuple[Result, int]:

@@ -33,10 +33,9 @@ from benchmarks.networks import (
     torchvision_targets,
 )
 from benchmarks.pairs import pair_batch
-from benchmarks.timing import in_new_process, in_turn
+from benchmarks.timing import in_new_process, in_turn, with_kept_memory
 from crossview.data.batch import PairBatch
 from crossview.data.datamodule import PairDataModule
-from crossview.memory import keep_freed_memory
 from crossview.module import CrossViewModule
 from tests.data.make_voc import write_pair_dataset
 
@@ -114,7 +113,8 @@ class TrainingStep(Benchmark):
 
     def measure(self) -> Report:
         """Measures, in a process of its own: it keeps its memory, as a training on the CPU does, for all alike."""
-        report, peak = in_new_process(_measured, self, torch.get_num_threads())
+        report: Report
+        report, peak = in_new_process(with_kept_memory, self.compare, torch.get_num_threads())
         report.rows.append(Row("peak memory of the process", peak / 2**30, "GB"))
         return report
 
@@ -181,9 +181,3 @@ class TrainingStep(Benchmark):
                 waited += time.perf_counter() - asked
                 step(batch)
             return waited / (time.perf_counter() - begin)
-
-
-def _measured(benchmark: TrainingStep, threads: int) -> Report:
-    torch.set_num_threads(threads)
-    keep_freed_memory()
-    return benchmark.compare()

@@ -31,8 +31,7 @@ def _is_useful(record: logging.LogRecord) -> bool:
 
 
 def quiet_libraries() -> None:
-    """Filters what Lightning prints about itself, and silences the table that COCO's evaluation prints."""
-    logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)
+    """Filters what Lightning prints about itself."""
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero", "pytorch_lightning"):
         target = logging.getLogger(name)
         if _is_useful not in target.filters:

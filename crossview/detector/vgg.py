@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossview.detector.backbone import Backbone
+from crossview.detector.pooling import Halving
 from crossview.detector.preprocessing import SCRATCH, ChannelOrder, Triple
 from crossview.detector.weights import load_vgg_weights
 from crossview.detector.winograd import WinogradConv2d
@@ -81,7 +82,7 @@ class VGG16(Backbone):
             for index in range(1, count + 1):
                 layer = WinogradConv2d(before if index == 1 else width, width, winograd=winograd)
                 self.add_module(f"conv{block}_{index}", layer)
-            pool = nn.MaxPool2d(2, stride=2, ceil_mode=True) if block < 5 else nn.MaxPool2d(3, stride=1, padding=1)
+            pool = Halving() if block < 5 else nn.MaxPool2d(3, stride=1, padding=1)
             self.add_module(f"pool{block}", pool)
         self.fc6 = nn.Conv2d(channels[-1], fc_channels, kernel_size=3, padding=6, dilation=6)
         self.fc7 = nn.Conv2d(fc_channels, fc_channels, kernel_size=1)

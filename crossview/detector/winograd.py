@@ -26,6 +26,7 @@ from crossview.detector.winograd_gradient import kernel_gradient
 # Below these, transforming tiles costs more than the multiplications it saves.
 SMALLEST_MAP = 1024  # pixels, for results
 SMALLEST_GRADIENT_MAP = 256  # pixels, for the gradient of the weights
+FEWEST_CHANNELS = 16  # of the map, for results
 FEWEST_GRADIENT_CHANNELS = 32  # of map and result, for the gradient of the weights
 
 
@@ -103,7 +104,8 @@ class _Convolution(torch.autograd.Function):
 
 
 def _convolve(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if maps.shape[-2] * maps.shape[-1] < SMALLEST_MAP or not _has_nnpack():
+    pixels, channels = maps.shape[-2] * maps.shape[-1], maps.shape[1]
+    if pixels < SMALLEST_MAP or channels < FEWEST_CHANNELS or not _has_nnpack():
         return functional.conv2d(maps, weight, bias, padding=1)
     # NNPACK takes this way for one image at a time only; each is long enough for all threads.
     results = [torch._nnpack_spatial_convolution(image, weight, bias, padding=1) for image in torch.split(maps, 1)]

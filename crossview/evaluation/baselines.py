@@ -63,7 +63,8 @@ class Matched(NamedTuple):
         scores: (M,) float64 probability of each match.
         location: of the M objects.
         single: of all detections of each view by that view alone.
-        detections: of both views, with their final places and the probability to be there as ``covisibility``.
+        detections: of both views, with their final places and the probability to be there as ``covisibility``; without
+            embeddings, which have served their purpose.
         refined: whether the poses were refined.
         seconds: that matching and refining took.
     """
@@ -177,7 +178,7 @@ def match_scenes(
                 _spread(singles[0][number], used[number][0], one.scene.views[0]),
                 _spread(singles[1][number], used[number][1], one.scene.views[1]),
             ),
-            (placed[0][number], placed[1][number]),
+            (placed[0][number]._replace(embeddings=None), placed[1][number]._replace(embeddings=None)),
             one.found.pose.refined,
             seconds[number],
         )

@@ -18,6 +18,7 @@ from crossview.evaluation.baselines import Baseline, Matched, MatchSettings, mat
 from crossview.evaluation.known import Known, covisibility, known_of, placed_hits
 from crossview.evaluation.records import Scene, scene_detections, scene_objects, scene_periods, scene_placed
 from crossview.metrics.average_precision import DetectionAP
+from crossview.metrics.coco import CocoAP
 from crossview.metrics.cross_view import CrossViewMetrics
 from crossview.metrics.geolocation import distances, squared_errors_in_sigmas
 from crossview.metrics.matching import TRUE_POSITIVE
@@ -74,12 +75,14 @@ class PortionOutcome(NamedTuple):
 
     Attributes:
         detection: of all views.
+        coco: of all views.
         network: of the boxes that the network and geometry place; without any for views by themselves.
         covisibility: probabilities (N,) and truth (N,) of detections that show an object with an identity.
         rows: one for each baseline; none for views by themselves.
     """
 
     detection: DetectionAP
+    coco: CocoAP
     network: CrossViewMetrics
     covisibility: tuple[NDArray[np.float64], NDArray[np.bool_]]
     rows: list[RowOutcome]
@@ -90,16 +93,18 @@ def score_portion(
 ) -> PortionOutcome:
     """Scores scenes with the same number of views; matches and places pairs in the ways of the baselines."""
     detections, objects, periods = scene_detections(portion), scene_objects(portion), scene_periods(portion)
-    detection, network = DetectionAP(sync_on_compute=False), CrossViewMetrics(sync_on_compute=False)
+    detection, coco = DetectionAP(sync_on_compute=False), CocoAP(sync_on_compute=False)
+    network = CrossViewMetrics(sync_on_compute=False)
     numbers = torch.tensor([[view.number for view in scene.views] for scene in portion])
     detection.update(numbers, detections, objects, periods)
+    coco.update(numbers, detections, objects)
     if len(portion[0].views) != 2:
-        return PortionOutcome(detection, network, (np.zeros(0), np.zeros(0, bool)), [])
+        return PortionOutcome(detection, coco, network, (np.zeros(0), np.zeros(0, bool)), [])
     known = known_of(detections, objects, periods)
     said = scene_placed([(scene.views[0].detections, scene.views[1].detections) for scene in portion])
     _update_cross(network, portion, known, said)
     rows = [_score_row(portion, known, baseline, matcher, settings) for baseline in baselines]
-    return PortionOutcome(detection, network, covisibility(known, said), rows)
+    return PortionOutcome(detection, coco, network, covisibility(known, said), rows)
 
 
 def _score_row(

@@ -4,23 +4,21 @@ The classes that score a training run score here too, fed in the same precision:
 of a training has all scenes and scores them, while the others may have ended: nothing is synchronised.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.detection import MeanAveragePrecision
 
 from crossview.dual.matching import PairMatcher
 from crossview.evaluation.baselines import BASELINES, Baseline, MatchSettings
 from crossview.evaluation.known import portions
 from crossview.evaluation.outcomes import LocationErrors, PairOutcome, PortionOutcome, RowOutcome, score_portion
-from crossview.evaluation.records import Scene, ViewRecord
+from crossview.evaluation.records import Scene
 from crossview.evaluation.workers import mapping
 from crossview.metrics.geolocation import shares_inside, summarise
 from crossview.metrics.keyed import KeyedRows
@@ -104,12 +102,8 @@ def score(
     together = list(portions(scenes))
     work = partial(score_portion, baselines=rows, matcher=matcher, settings=settings)
     with mapping(len(together) * len(rows) if pairs else 0) as spread:
-        # Processes of their own begin at once, while this one does what cannot be split.
-        scored = spread(work, together)
-        coco = coco_map(scenes)
-        found = list(scored)
+        found = list(spread(work, together))
     metrics, detection = _detection_metrics(found)
-    metrics["detection/coco_map"] = coco
     probabilities, truth = (np.concatenate(part) for part in zip(*(it.covisibility for it in found), strict=True))
     found = [portion for portion in found if portion.rows]
     if not found:
@@ -131,7 +125,8 @@ def score(
 def _detection_metrics(found: Sequence[PortionOutcome]) -> tuple[dict[str, float], Ranked]:
     metric = _merged([portion.detection for portion in found])
     rows, objects = metric.distinct()
-    values = {f"detection/{name}": float(value) for name, value in metric.compute().items()}
+    computed = metric.compute() | _merged([portion.coco for portion in found]).compute()
+    values = {f"detection/{name}": float(value) for name, value in computed.items()}
     return values, Ranked(rows[:, 1], rows[:, 2].long(), len(objects))
 
 
@@ -178,27 +173,3 @@ def score_baseline(
     rows, objects = cross.distinct()
     ranked = Ranked(rows[:, 1], rows[:, 2].long(), len(objects))
     return BaselineOutcome(baseline, metrics, ranked, reid, errors, outcomes)
-
-
-def coco_map(scenes: Sequence[Scene]) -> float:
-    """COCO's mean average precision at overlaps of 0.5 to 0.95, each view once; NaN without objects.
-
-    Difficult objects are what COCO calls crowds: neither a hit nor a miss counts. Overlap does not go around the seam.
-    """
-    metric = MeanAveragePrecision(backend="faster_coco_eval", sync_on_compute=False)
-    metric.warn_on_many_detections = False  # COCO counts the best 100 of a view; so be it
-    views: dict[int, ViewRecord] = {view.number: view for scene in reversed(scenes) for view in reversed(scene.views)}
-    if not any((~view.truth.difficult).any() for view in views.values()):
-        return math.nan
-    said, truth = [], []
-    for view in views.values():
-        found, known = view.detections, view.objects
-        crowd = view.truth.difficult.astype(np.int64)
-        said.append(_tensors(boxes=found.boxes, scores=found.scores, labels=found.labels))
-        truth.append(_tensors(boxes=known.boxes, labels=known.labels, iscrowd=crowd))
-    metric.update(said, truth)
-    return float(metric.compute()["map"])
-
-
-def _tensors(**arrays: NDArray[Any]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}

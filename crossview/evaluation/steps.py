@@ -22,6 +22,7 @@ from crossview.evaluation.predictions import Predictions, read_predictions, writ
 from crossview.evaluation.records import Scene, with_annotated_boxes
 from crossview.evaluation.report import write_report
 from crossview.evaluation.scoring import Outcome, score
+from crossview.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ def predict(config: DictConfig, module: DetectorModule, split: str) -> Predictio
     trainer: pl.Trainer = instantiate(
         config.trainer, callbacks=[RunProgressBar(), collected], logger=False, default_root_dir=str(config.run_dir)
     )
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     trainer.test(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
         return None

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from crossview.detector import winograd
 from crossview.detector.vgg import VGG16
 from crossview.detector.winograd import (
+    FEWEST_CHANNELS,
     FEWEST_GRADIENT_CHANNELS,
     SMALLEST_GRADIENT_MAP,
     WinogradConv2d,
@@ -33,7 +34,7 @@ def count(monkeypatch):
     return taken
 
 
-def layer(in_channels=5, out_channels=7) -> WinogradConv2d:
+def layer(in_channels=FEWEST_CHANNELS, out_channels=7) -> WinogradConv2d:
     torch.manual_seed(0)
     return WinogradConv2d(in_channels, out_channels)
 
@@ -53,7 +54,7 @@ def direct(layer: WinogradConv2d, maps: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (1, 1024), (64, 19)])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_results_are_those_of_the_direct_convolution(size, batch, count):
-    convolution, maps = layer().requires_grad_(False), torch.randn(batch, 5, *size)
+    convolution, maps = layer().requires_grad_(False), torch.randn(batch, FEWEST_CHANNELS, *size)
     result = convolution(maps)
     assert count == [maps.shape]
     expected = direct(convolution, maps)
@@ -85,7 +86,7 @@ def test_the_fast_gradient_of_weights_is_for_wide_layers(channels, fast, monkeyp
 def test_only_the_gradients_that_are_wanted_are_computed(count):
     convolution = layer()
     convolution.weight.requires_grad_(False)
-    convolution(torch.randn(1, 5, 32, 32)).sum().backward()
+    convolution(torch.randn(1, FEWEST_CHANNELS, 32, 32)).sum().backward()
     assert len(count) == 1
     assert convolution.weight.grad is None
     assert convolution.bias is not None
@@ -119,21 +120,24 @@ def test_it_is_for_large_maps_in_single_precision_in_the_ordinary_order():
 
 
 def test_where_it_is_not_wanted_the_layer_is_an_ordinary_one(count):
-    convolution, maps = layer(), torch.randn(1, 5, 32, 32)
+    convolution, maps = layer(), torch.randn(1, FEWEST_CHANNELS, 32, 32)
     convolution.winograd = False
     assert torch.equal(convolution(maps), plain(convolution)(maps))
     assert not count
 
 
-@pytest.mark.parametrize(("size", "has_nnpack"), [(32, False), (31, True)])
-def test_results_without_nnpack_and_of_small_maps_are_those_of_an_ordinary_one(size, has_nnpack, monkeypatch):
-    convolution, maps = layer(), torch.randn(1, 5, size, size)
+@pytest.mark.parametrize(
+    ("size", "channels", "has_nnpack"),
+    [(32, FEWEST_CHANNELS, False), (31, FEWEST_CHANNELS, True), (32, FEWEST_CHANNELS - 1, True)],
+)
+def test_results_without_nnpack_and_of_small_maps_are_those_of_an_ordinary_one(size, channels, has_nnpack, monkeypatch):
+    convolution, maps = layer(channels), torch.randn(1, channels, size, size)
     monkeypatch.setattr(winograd, "_has_nnpack", lambda: has_nnpack)
     assert torch.equal(convolution(maps), plain(convolution)(maps))
 
 
 def test_exported_layers_are_ordinary_ones(count):
-    maps = torch.randn(1, 5, 32, 32)
+    maps = torch.randn(1, FEWEST_CHANNELS, 32, 32)
     exported = torch.export.export(layer(), (maps,))
     assert not count
     assert_close(exported.module()(maps), layer()(maps), atol=1e-4, rtol=1e-4)

@@ -7,7 +7,7 @@ from crossview.dual.matching import PairMatcher
 from crossview.evaluation import known
 from crossview.evaluation.baselines import BASELINES, MatchSettings
 from crossview.evaluation.records import with_annotated_boxes
-from crossview.evaluation.scoring import coco_map, score
+from crossview.evaluation.scoring import score
 from crossview.metrics.matching import TRUE_POSITIVE
 from tests.evaluation.scenes import cached, collected, without_detections
 
@@ -76,8 +76,9 @@ def test_a_view_of_two_pairs_counts_once_in_coco_map(pair_root):
     scene = with_annotated_boxes(cached(pair_root)[0][0])
     half = without_detections(scene)
     twice = half._replace(number=7)
-    assert coco_map([scene, twice]) == pytest.approx(1)
-    assert coco_map([half, scene._replace(number=7)]) == 0
+    found = [score(scenes, MATCHER, SETTINGS).metrics for scenes in ([scene, twice], [half, scene._replace(number=7)])]
+    assert found[0]["detection/coco_map"] == pytest.approx(1)
+    assert found[1]["detection/coco_map"] == 0
 
 
 def test_of_a_view_in_two_portions_the_first_counts(pair_root, monkeypatch):

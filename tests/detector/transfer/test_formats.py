@@ -146,7 +146,8 @@ def test_torchvision_gives_the_same_logits_offsets_and_anchors(torchvision_ssd, 
     torch.save(torchvision_ssd.state_dict(), path)
     stages = [[256, 512, 2, 1, 3], [128, 256, 2, 1, 3], [128, 256, 1, 0, 3], [128, 256, 1, 0, 3]]
     grid = AnchorGrid(SIZES[300]["scales"], SIZES[300]["ratios"], steps=[8, 16, 32, 64, 100, 300])
-    detector = SSD(VGG16(), 2, (300, 300), grid, stages)
+    # The fast convolutions round too coarsely to compare.
+    detector = SSD(VGG16(winograd=False), 2, (300, 300), grid, stages)
     report = load_detector_weights(detector, path, ["a", "b"])
     assert len(report.copied) == 15 + 8 + 1 + 12
     assert (report.sampled, report.random, report.unused, report.notes) == ((), (), (), ())
