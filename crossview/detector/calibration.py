@@ -24,7 +24,7 @@ def calibrate(network: nn.Module, layers: Iterable[nn.Conv2d], images: Tensor) -
     Every layer sees the calibrated output of those before it, in a single pass.
 
     Args:
-        network: called with ``images``.
+        network: called with ``images``; in the mode for training, as it may look at images one by one in evaluation.
         layers: the convolutions to calibrate; each must have a bias and be called once in a pass.
         images: (B, 3, H, W), whatever the network takes.
 
@@ -32,8 +32,10 @@ def calibrate(network: nn.Module, layers: Iterable[nn.Conv2d], images: Tensor) -
         The number of layers that were calibrated.
 
     Raises:
-        ValueError: a layer has no bias.
+        ValueError: a layer has no bias, or the network is not in the mode for training.
     """
+    if not network.training:
+        raise ValueError("the network to calibrate is in the mode for evaluation; call train() first")
     handles = [layer.register_forward_hook(partial(_recentre, layer)) for layer in layers]
     try:
         network(images)

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,9 +20,14 @@ from crossview.detector.backbone import Backbone
 from crossview.detector.pooling import Halving
 from crossview.detector.preprocessing import SCRATCH, ChannelOrder, Triple
 from crossview.detector.weights import load_vgg_weights
-from crossview.detector.winograd import WinogradConv2d
+from crossview.detector.winograd import WinogradConv2d, is_fast_for
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
+LAYERS_TO_CONV4_3 = (
+    "conv1_1", "conv1_2", "pool1", "conv2_1", "conv2_2", "pool2",
+    "conv3_1", "conv3_2", "conv3_3", "pool3", "conv4_1", "conv4_2", "conv4_3",
+)  # fmt: skip
+LAYERS_AFTER_POOL4 = ("conv5_1", "conv5_2", "conv5_3", "pool5", "fc6", "fc7")
 
 
 class VGGFeatures(NamedTuple):
@@ -74,6 +80,7 @@ class VGG16(Backbone):
             DataError: If ``weights`` cannot be used.
         """
         super().__init__(SCRATCH, mean, std, channel_order)
+        self.winograd = winograd
         if len(channels) != len(CONVOLUTIONS_PER_BLOCK):
             raise ValueError(f"channels: expected {len(CONVOLUTIONS_PER_BLOCK)} numbers, found {list(channels)}")
         for block, (count, (before, width)) in enumerate(
@@ -116,11 +123,22 @@ class VGG16(Backbone):
             TypeError: If ``images`` are integers, that is, have not been standardised.
         """
         self.require_standardised(images)
-        maps: dict[str, Tensor] = {}
-        x = images
-        for name, layer in self.named_children():
-            x = layer(x)
+        # The fast way convolves one image at a time: in evaluation their large maps are never joined.
+        alone = self.winograd and not self.training and not torch.is_grad_enabled() and is_fast_for(images)
+        parts = [self._blocks(part) for part in (torch.split(images, 1) if alone else [images])]
+        conv4_3, pool4 = parts[0] if len(parts) == 1 else (torch.cat(maps) for maps in zip(*parts, strict=True))
+        return VGGFeatures(conv4_3, self._through(pool4, LAYERS_AFTER_POOL4))
+
+    def _blocks(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The first four blocks, of large maps: conv4_3 and pool4."""
+        conv4_3 = self._through(images, LAYERS_TO_CONV4_3)
+        return conv4_3, self._through(conv4_3, ["pool4"])
+
+    def _through(self, maps: Tensor, names: Sequence[str]) -> Tensor:
+        for name in names:
+            layer = self.get_submodule(name)
+            maps = layer(maps)
             if isinstance(layer, nn.Conv2d):
                 # In place is safe: a convolution's backward pass needs its input, not its output.
-                x = maps[name] = F.relu(x, inplace=True)
-        return VGGFeatures(maps["conv4_3"], maps["fc7"])
+                maps = F.relu(maps, inplace=True)
+        return maps

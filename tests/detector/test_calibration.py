@@ -67,3 +67,9 @@ def test_hooks_are_gone_afterwards_also_after_an_error():
     weight = layer.weight.detach().clone()
     layer(torch.randn(2, 3, 8, 8))
     assert torch.equal(layer.weight, weight)
+
+
+def test_a_network_in_evaluation_is_refused():
+    network = VGG16(channels=(4, 4, 8, 8, 8), fc_channels=16).eval()
+    with pytest.raises(ValueError, match=r"call train\(\) first"):
+        calibrate(network, network.convolutions().values(), torch.randn(2, 3, 64, 96))

@@ -157,3 +157,15 @@ def test_vgg_takes_it_where_maps_are_large_and_can_do_without(count):
     assert not count
     for ours, theirs in zip(features, expected, strict=True):
         assert_close(ours, theirs, atol=1e-3, rtol=0)
+
+
+def test_vgg_computes_the_same_in_evaluation():
+    torch.manual_seed(0)
+    network = VGG16(channels=(16, 16, 16, 16, 16), fc_channels=8)
+    images = torch.randn(3, 3, 70, 90)
+    expected = network(images)
+    network.eval()
+    with torch.no_grad():
+        features = network(images)
+    for ours, theirs in zip(features, expected, strict=True):
+        assert_close(ours, theirs.detach(), atol=1e-4, rtol=1e-3)
