@@ -109,7 +109,7 @@ def in_new_process(work: Callable[..., Result], *arguments: object) -> tuple[Res
 
     Args:
         work: a function at the top of a module; gets the arguments.
-        arguments: plain values.
+        arguments: whatever can be pickled.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(with_peak, work, *arguments).result()

@@ -23,11 +23,6 @@ from crossview.detector.weights import load_vgg_weights
 from crossview.detector.winograd import WinogradConv2d, is_fast_for
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
-LAYERS_TO_CONV4_3 = (
-    "conv1_1", "conv1_2", "pool1", "conv2_1", "conv2_2", "pool2",
-    "conv3_1", "conv3_2", "conv3_3", "pool3", "conv4_1", "conv4_2", "conv4_3",
-)  # fmt: skip
-LAYERS_AFTER_POOL4 = ("conv5_1", "conv5_2", "conv5_3", "pool5", "fc6", "fc7")
 
 
 class VGGFeatures(NamedTuple):
@@ -127,16 +122,19 @@ class VGG16(Backbone):
         alone = self.winograd and not self.training and not torch.is_grad_enabled() and is_fast_for(images)
         parts = [self._blocks(part) for part in (torch.split(images, 1) if alone else [images])]
         conv4_3, pool4 = parts[0] if len(parts) == 1 else (torch.cat(maps) for maps in zip(*parts, strict=True))
-        return VGGFeatures(conv4_3, self._through(pool4, LAYERS_AFTER_POOL4))
+        return VGGFeatures(conv4_3, self._through(pool4, "conv5_1", "fc7"))
 
     def _blocks(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The first four blocks, of large maps: conv4_3 and pool4."""
-        conv4_3 = self._through(images, LAYERS_TO_CONV4_3)
-        return conv4_3, self._through(conv4_3, ["pool4"])
+        conv4_3 = self._through(images, "conv1_1", "conv4_3")
+        return conv4_3, self._through(conv4_3, "pool4", "pool4")
 
-    def _through(self, maps: Tensor, names: Sequence[str]) -> Tensor:
-        for name in names:
-            layer = self.get_submodule(name)
+    def _through(self, maps: Tensor, first: str, last: str) -> Tensor:
+        """What comes out of the last layer if these maps go into the first one."""
+        layers = dict(self.named_children())
+        names = list(layers)
+        for name in names[names.index(first) : names.index(last) + 1]:
+            layer = layers[name]
             maps = layer(maps)
             if isinstance(layer, nn.Conv2d):
                 # In place is safe: a convolution's backward pass needs its input, not its output.

@@ -38,9 +38,14 @@ def _hits_and_envelope(flags: Tensor) -> tuple[Tensor, Tensor]:
     counted = flags[flags != NEUTRAL]
     hits = (counted == TRUE_POSITIVE).cumsum(0)
     precision = hits.double() / torch.arange(1, len(counted) + 1, device=flags.device)
-    if not len(precision):
-        return hits, precision
-    return hits, precision.flip(0).cummax(0).values.flip(0)
+    return hits, envelope(precision)
+
+
+def envelope(precision: Tensor) -> Tensor:
+    """The best precision (..., R) at each of R ranks or a later one."""
+    if not precision.shape[-1]:
+        return precision
+    return precision.flip(-1).cummax(-1).values.flip(-1)
 
 
 def voc10_area(flags: Tensor, n_objects: int) -> Tensor:
@@ -57,9 +62,9 @@ def voc10_area(flags: Tensor, n_objects: int) -> Tensor:
     """
     if n_objects == 0:
         return torch.full((), float("nan"), dtype=torch.float64, device=flags.device)
-    _, envelope = _hits_and_envelope(flags)
+    _, best = _hits_and_envelope(flags)
     is_hit = flags[flags != NEUTRAL] == TRUE_POSITIVE
-    return envelope[is_hit].sum() / n_objects  # every hit raises recall by one step of 1 / n_objects
+    return best[is_hit].sum() / n_objects  # every hit raises recall by one step of 1 / n_objects
 
 
 def voc07_ap11(flags: Tensor, n_objects: int) -> Tensor:
@@ -77,11 +82,11 @@ def voc07_ap11(flags: Tensor, n_objects: int) -> Tensor:
     """
     if n_objects == 0:
         return torch.full((), float("nan"), dtype=torch.float64, device=flags.device)
-    hits, envelope = _hits_and_envelope(flags)
+    hits, best = _hits_and_envelope(flags)
     # The fewest hits with hits * 10 >= k * n_objects.
     needed = (torch.arange(11, device=flags.device) * n_objects + 9) // 10
     reached = torch.searchsorted(hits, needed)
-    return functional.pad(envelope, (0, 1))[reached].sum() / 11  # a recall never reached has precision 0
+    return functional.pad(best, (0, 1))[reached].sum() / 11  # a recall never reached has precision 0
 
 
 def average_precision(labels: Tensor, scores: Tensor, flags: Tensor, object_labels: Tensor) -> AveragePrecision:

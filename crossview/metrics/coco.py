@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crossview.detector.detections import ViewDetections
+from crossview.metrics.average_precision import envelope
 from crossview.metrics.keyed import KeyedRows
 from crossview.metrics.matching import FALSE_POSITIVE, NEUTRAL, TRUE_POSITIVE, ViewObjects
 
@@ -148,8 +149,7 @@ def coco_precision(flags: Tensor, n_objects: int) -> Tensor:
     """
     hits = (flags == TRUE_POSITIVE).cumsum(0).double().T
     counted = (flags != NEUTRAL).cumsum(0).double().T
-    precision = hits / counted.clamp(min=1)
-    envelope = precision.flip(-1).cummax(-1).values.flip(-1) if len(flags) else precision
+    best = envelope(hits / counted.clamp(min=1))
     recalls = RECALLS.to(flags.device).expand(len(hits), -1).contiguous()
     reached = torch.searchsorted((hits / n_objects).contiguous(), recalls)
-    return functional.pad(envelope, (0, 1)).gather(-1, reached).mean()
+    return functional.pad(best, (0, 1)).gather(-1, reached).mean()

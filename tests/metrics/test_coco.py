@@ -16,26 +16,27 @@ from crossview.metrics.coco import MOST, CocoAP, coco_flags, coco_precision
 from crossview.metrics.matching import FALSE_POSITIVE, NEUTRAL, TRUE_POSITIVE
 
 
+def _entry(rows: ViewDetections | SceneObjects, view: int, row: int) -> dict[str, Any]:
+    """A box in COCO's format, but for its number."""
+    x1, y1, x2, y2 = rows.boxes[view, row].tolist()
+    said = (
+        {"score": float(rows.scores[view, row])}
+        if isinstance(rows, ViewDetections)
+        else {"iscrowd": int(rows.difficult[view, row])}
+    )
+    box = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+    return {"image_id": view, "category_id": int(rows.labels[view, row]), **box, **said}
+
+
 def theirs(detections: ViewDetections, objects: SceneObjects) -> float:
     """The mean of faster-coco-eval."""
     views, classes = range(len(detections.present)), range(1, 5)
-    known: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
-    for view in views:
-        for row in objects.present[view].nonzero()[:, 0].tolist():
-            x1, y1, x2, y2 = objects.boxes[view, row].tolist()
-            known.append({
-                "id": len(known) + 1, "image_id": view, "category_id": int(objects.labels[view, row]),
-                "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1),
-                "iscrowd": int(objects.difficult[view, row]),
-            })  # fmt: skip
-        for row in detections.present[view].nonzero()[:, 0].tolist():
-            x1, y1, x2, y2 = detections.boxes[view, row].tolist()
-            found.append({
-                "id": len(found) + 1, "image_id": view, "category_id": int(detections.labels[view, row]),
-                "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1),
-                "score": float(detections.scores[view, row]),
-            })  # fmt: skip
+    known, found = (
+        [_entry(rows, view, row) for view in views for row in rows.present[view].nonzero()[:, 0].tolist()]
+        for rows in (objects, detections)
+    )
+    for number, entry in enumerate(known + found, start=1):
+        entry["id"] = number
     about = {"images": [{"id": view} for view in views], "categories": [{"id": label} for label in classes]}
     truth, said = COCO(about | {"annotations": known}), COCO(about | {"annotations": found})
     evaluation = COCOeval_faster(truth, said, iouType="bbox")
