@@ -55,7 +55,7 @@ class AveragePrecisionSpeed(Benchmark):
 
     def measure(self) -> Report:
         """Measures, on one thread by the processor's clock."""
-        pairs = scenes(self.views // 2, self.boxes)
+        pairs = list(scenes(self.views // 2, self.boxes))
         batches = [pairs[first : first + self.batch // 2] for first in range(0, len(pairs), self.batch // 2)]
         detections = [scene_detections(batch) for batch in batches]
         objects = [scene_objects(batch) for batch in batches]

@@ -1,8 +1,8 @@
 """How time and memory grow with the number of views: ``python -m benchmarks.run growth``.
 
 Parsing synthetic annotations, without a cache and again with it; the metrics of a validation, which keeps nothing of
-the views; and all metrics of an evaluation, which keeps all of them (detections with COCO's mean, placing, matching
-with refined poses, geolocation) and spreads the matching over all cores. Every size is measured once, in a process
+the views; and all metrics of an evaluation, which has all of them in a temporary file (detections with COCO's mean,
+placing, matching with refined poses, geolocation) and spreads the matching over all cores. Every size is measured once, in a process
 of its own, whose peak of memory counts. Growth is compared with n log n: 1 is exactly that, a linear algorithm has 0.8
 from 10k to 100k.
 """
@@ -24,6 +24,7 @@ from crossview.dual.matching import PairMatcher
 from crossview.evaluation.baselines import BASELINES, MatchSettings
 from crossview.evaluation.records import scene_detections, scene_objects, scene_periods, scene_placed
 from crossview.evaluation.scoring import score
+from crossview.evaluation.spill import Spilled
 from crossview.metrics.average_precision import DetectionAP
 from crossview.metrics.cross_view import CrossViewMetrics
 from tests.data.make_voc import ANNOTATIONS, IMAGES, ORIGIN, Item, View, write_sets, write_view
@@ -62,13 +63,13 @@ def parse(root: str, cache: str) -> tuple[float, float]:
 
 def evaluate(views: int, boxes: int) -> float:
     """Seconds that all metrics of so many views take on all cores."""
-    pairs = scenes(views // 2, boxes)
+    pairs = Spilled(scenes(views // 2, boxes))
     return seconds(lambda: score(pairs, PairMatcher(), MatchSettings(), BASELINES[-1:]), WALL)
 
 
 def validate(views: int, boxes: int) -> float:
     """Seconds that the metrics of a validation take, which sees the views in batches and keeps none of them."""
-    distinct = scenes(min(views // 2, DISTINCT), boxes)
+    distinct = list(scenes(min(views // 2, DISTINCT), boxes))
     objects, detections, periods = scene_objects(distinct), scene_detections(distinct), scene_periods(distinct)
     placed = scene_placed([(scene.views[0].detections, scene.views[1].detections) for scene in distinct])
     detected, cross = DetectionAP(), CrossViewMetrics()
@@ -117,7 +118,7 @@ class Growth(Benchmark):
         report.notes.append(
             f"{self.objects} objects a view parsed, {self.boxes} objects and as many detections a view evaluated; "
             "parsing and validation on one thread by the processor's clock, evaluation on all cores by the clock on "
-            "the wall; memory is the peak of the process that holds all views, and PyTorch"
+            "the wall; memory is the peak of the process that has the result, with PyTorch in it"
         )
         return report
 

@@ -23,8 +23,8 @@ ORIGIN = (34.156992, -118.165118)
 FALSE = 0.25  # share of the detections that show nothing
 
 
-def scenes(pairs: int, boxes: int = 20, seed: int = 0) -> list[Scene]:
-    """Pairs of views, each view with so many annotated boxes and as many detections.
+def scenes(pairs: int, boxes: int = 20, seed: int = 0) -> Iterator[Scene]:
+    """Pairs of views one by one, each view with so many annotated boxes and as many detections.
 
     Args:
         pairs: number of scenes.
@@ -32,7 +32,8 @@ def scenes(pairs: int, boxes: int = 20, seed: int = 0) -> list[Scene]:
         seed: of everything random.
     """
     distinct = list(_distinct(min(pairs, DISTINCT), boxes, seed))
-    return [_copy(distinct[number % len(distinct)], number) for number in range(pairs)]
+    for number in range(pairs):
+        yield _copy(distinct[number % len(distinct)], number)
 
 
 def _distinct(pairs: int, boxes: int, seed: int) -> Iterator[Scene]:

@@ -2,25 +2,43 @@
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_whole(path: Path, content: str | bytes | memoryview, shared: bool = False) -> None:
-    """Writes a file aside, makes sure it is on the disk, and only then puts it in the place of an earlier one.
+    """Writes a file of which the content is at hand, see `whole_file`.
 
     Args:
         path: of the file.
         content: of the file; text is written as UTF-8.
-        shared: several processes may write it at once, so each needs a name of its own for what it writes aside;
-            otherwise what a killed process has left is written over.
+        shared: see `whole_file`.
 
     Raises:
         OSError: it cannot be written; the earlier file is as it was.
     """
+    with whole_file(path, shared) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(path: Path, shared: bool = False) -> Iterator[BinaryIO]:
+    """A file to write to aside; at the end it is brought to the disk, and only then takes the place of an earlier one.
+
+    Args:
+        path: of the file.
+        shared: several processes may write it at once, so each needs a name of its own for what it writes aside;
+            otherwise what a killed process has left is written over.
+
+    Raises:
+        OSError: it cannot be written; the earlier file is as it was, as after any error within the block.
+    """
     scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part" if shared else f"{path.name}.part")
     try:
         with scratch.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)

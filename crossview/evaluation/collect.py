@@ -13,6 +13,7 @@ from crossview.detector.detections import ViewDetections
 from crossview.dual.dual_ssd import DualOutput
 from crossview.dual.placed import PlacedDetections
 from crossview.evaluation.records import Boxes, Scene, Truth, ViewRecord
+from crossview.evaluation.spill import Spilled
 from crossview.geometry.camera import Camera, period
 from crossview.module import CrossViewModule
 
@@ -26,11 +27,11 @@ class CollectScenes(pl.Callback):
 
     def __init__(self) -> None:
         """Starts without scenes."""
-        self.scenes: list[Scene] = []
+        self.scenes: Spilled[Scene] = Spilled()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forgets those of an earlier run."""
-        self.scenes = []
+        self.scenes = Spilled()
 
     @torch.no_grad()
     def on_test_batch_end(
@@ -45,18 +46,22 @@ class CollectScenes(pl.Callback):
         """Adds a batch."""
         annotations = getattr(getattr(trainer.test_dataloaders, "dataset", None), "views", ())
         if isinstance(batch, PairBatch) and isinstance(pl_module, CrossViewModule):
-            self.scenes += pair_scenes(pl_module, batch, outputs, annotations)
+            found = pair_scenes(pl_module, batch, outputs, annotations)
         elif isinstance(batch, ViewBatch):
-            self.scenes += view_scenes(batch, outputs, annotations)
+            found = view_scenes(batch, outputs, annotations)
+        else:
+            return
+        for scene in found:
+            self.scenes.append(scene)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Joins the shares of all processes."""
-        shares: list[Any] = [self.scenes]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            shares = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(shares, self.scenes)
+        """Joins the shares of all processes, which are in memory for that; one process has them in order already."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        shares: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(shares, list(self.scenes))
         found = {scene.number: scene for share in shares for scene in share}
-        self.scenes = [found[number] for number in sorted(found)]
+        self.scenes = Spilled(found[number] for number in sorted(found))
 
 
 class _Described(NamedTuple):

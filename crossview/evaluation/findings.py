@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from crossview.evaluation.baselines import Matched
 from crossview.evaluation.placing import indices
-from crossview.evaluation.scoring import ELLIPSE, SceneOutcome
+from crossview.evaluation.scoring import ELLIPSE
 from crossview.geometry.location import Location, error_ellipse
 
 FINDINGS = (
@@ -25,9 +26,8 @@ FINDINGS = (
 )
 
 
-def finding_columns(outcome: SceneOutcome, view: int) -> dict[str, Any]:
-    """The columns of the detections of a view (0 or 1)."""
-    matched = outcome.matched
+def finding_columns(matched: Matched, view: int, origin: tuple[float, float]) -> dict[str, Any]:
+    """The columns of the detections of a view (0 or 1) of a pair; its frame's origin in degrees."""
     boxes, single = matched.detections[view], matched.single[view]
     own, its = indices(matched, view)
     count = len(boxes.labels)
@@ -38,7 +38,7 @@ def finding_columns(outcome: SceneOutcome, view: int) -> dict[str, Any]:
     for whole, part in zip(location, matched.location, strict=True):
         whole[own[known]] = part[known]
     ellipse = error_ellipse(location.covariance, ELLIPSE)
-    degrees = location.latlng(outcome.scene.origin)
+    degrees = location.latlng(origin)
     numbers = {
         "found_east": location.east_north[:, 0],
         "found_north": location.east_north[:, 1],

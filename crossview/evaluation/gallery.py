@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crossview.evaluation.records import ViewRecord
-from crossview.evaluation.scoring import SceneOutcome
+from crossview.evaluation.outcomes import PairNumbers, PairOutcome
+from crossview.evaluation.records import Scene, ViewRecord
+from crossview.evaluation.scoring import Outcome
 from crossview.metrics.matching import FALSE_POSITIVE, TRUE_POSITIVE
 from crossview.pictures import Layer, MatchLine, ViewPicture, draw_views
 
@@ -34,23 +35,38 @@ class GalleryPicture(NamedTuple):
     jpeg: str
 
 
-def quality(outcome: SceneOutcome, threshold: float) -> float:
-    """``reid/f1`` of one pair; NaN if nothing can be found."""
-    right, wrong = counts(outcome, threshold)
-    return 2 * right / (right + wrong + outcome.n_shared) if outcome.n_shared else float("nan")
+class PairQuality(NamedTuple):
+    """How well pairs (P,) were matched.
+
+    Attributes:
+        right: right matches at the threshold.
+        wrong: wrong ones.
+        shared: objects to find in both views.
+        f1: ``reid/f1`` of the pair; NaN if nothing can be found.
+    """
+
+    right: NDArray[np.int64]
+    wrong: NDArray[np.int64]
+    shared: NDArray[np.int64]
+    f1: NDArray[np.float64]
 
 
-def counts(outcome: SceneOutcome, threshold: float) -> tuple[int, int]:
-    """Right and wrong matches of a pair at the threshold."""
-    flags = outcome.flags.numpy()[outcome.matched.scores >= threshold]
-    right = int((flags == TRUE_POSITIVE).sum())
-    return right, int((flags == FALSE_POSITIVE).sum())
+def qualities(numbers: PairNumbers, threshold: float) -> PairQuality:
+    """How well each pair was matched, with the matches that reach the threshold."""
+    pair = np.repeat(np.arange(len(numbers.matches)), numbers.matches)
+    right, wrong = (
+        np.bincount(pair[(numbers.flags == flag) & (numbers.scores >= threshold)], minlength=len(numbers.matches))
+        for flag in (TRUE_POSITIVE, FALSE_POSITIVE)
+    )
+    shared = numbers.shared
+    f1 = np.where(shared > 0, 2 * right / np.maximum(right + wrong + shared, 1), np.nan)
+    return PairQuality(right, wrong, shared, f1)
 
 
-def choose(outcomes: Sequence[SceneOutcome], threshold: float) -> dict[str, list[SceneOutcome]]:
+def choose(quality: PairQuality) -> dict[str, list[int]]:
     """The best, the middle and the worst pairs, no pair twice; among equals those with more objects."""
-    known = [outcome for outcome in outcomes if outcome.n_shared]
-    ranked = sorted(known, key=lambda outcome: (-quality(outcome, threshold), -outcome.n_shared))
+    known = np.flatnonzero(quality.shared)
+    ranked = known[np.lexsort((-quality.shared[known], -quality.f1[known]))].tolist()
     each = min(EACH, max(len(ranked) // 3, 1))
     middle = max((len(ranked) - each) // 2, each)
     return {
@@ -60,29 +76,30 @@ def choose(outcomes: Sequence[SceneOutcome], threshold: float) -> dict[str, list
     }
 
 
-def gallery(outcomes: Sequence[SceneOutcome], threshold: float) -> list[GalleryPicture]:
-    """Pictures of the pairs that `choose` finds."""
+def gallery(scenes: Sequence[Scene], outcome: Outcome, threshold: float) -> list[GalleryPicture]:
+    """Pictures of the pairs that `choose` finds among scored ones."""
+    quality = qualities(outcome.baselines[-1].numbers, threshold)
     pictures = []
-    for kind, chosen in choose(outcomes, threshold).items():
-        for outcome in chosen:
-            right, wrong = counts(outcome, threshold)
-            value = quality(outcome, threshold)
+    for kind, chosen in choose(quality).items():
+        for number in chosen:
+            right, wrong, shared, f1 = (values[number] for values in quality)
+            scene, pair = scenes[number], outcome.pairs[number]
             caption = (
-                f"f1 {value:.2f}: {right} right and {wrong} wrong matches, {outcome.n_shared} objects in both views; "
-                f"poses {'refined' if outcome.matched.refined else 'as stated'}"
+                f"f1 {f1:.2f}: {right} right and {wrong} wrong matches, {shared} objects in both views; "
+                f"poses {'refined' if pair.matched.refined else 'as stated'}"
             )
-            heading = f"{kind}: {outcome.scene.title}"
-            pictures.append(GalleryPicture(heading, caption, draw_pair(outcome, threshold)))
+            picture = draw_pair(scene, pair, threshold)
+            pictures.append(GalleryPicture(f"{kind}: {scene.title}", caption, picture))
     return pictures
 
 
-def draw_pair(outcome: SceneOutcome, threshold: float) -> str:
+def draw_pair(scene: Scene, outcome: PairOutcome, threshold: float) -> str:
     """A JPEG file in base64: both views, annotated and matched boxes, and lines between those."""
     matched = outcome.matched
     shown = np.flatnonzero(matched.scores >= threshold)
     views = [
         _picture(view, index[shown])
-        for view, index in zip(outcome.scene.views, (matched.index_1, matched.index_2), strict=True)
+        for view, index in zip(scene.views, (matched.index_1, matched.index_2), strict=True)
     ]
     lines = [
         MatchLine(number, number, float(matched.scores[row]), int(outcome.flags[row]) == FALSE_POSITIVE)

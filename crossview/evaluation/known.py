@@ -5,8 +5,6 @@ Convention:
     of a pair's own tensors would cost more than what is computed with them.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +14,12 @@ from torch import Tensor
 
 from crossview.detector.detections import ViewDetections
 from crossview.dual.placed import PlacedDetections
-from crossview.evaluation.records import Scene, SceneObjects
+from crossview.evaluation.records import SceneObjects
 from crossview.geometry.boxes import iou
 from crossview.metrics.cross_view import SharedObjects, shared_objects, take
 from crossview.metrics.matching import TRUE_POSITIVE, Matches, match_views
 
-PORTION = 128  # scenes
+PORTION = 128  # scenes: so many that a tensor's overhead does not matter
 
 
 class Known(NamedTuple):
@@ -48,12 +46,9 @@ def known_of(detections: ViewDetections, objects: SceneObjects, periods: Tensor)
     return Known(detections, objects, shared_objects(objects), seen, periods)
 
 
-def portions(scenes: Sequence[Scene]) -> Iterator[list[Scene]]:
-    """Scenes with the same number of views, so many that a tensor's overhead does not matter."""
-    for _, group in groupby(scenes, key=lambda scene: len(scene.views)):
-        same = list(group)
-        for first in range(0, len(same), PORTION):
-            yield same[first : first + PORTION]
+def portions(count: int) -> list[slice]:
+    """So many scenes in portions."""
+    return [slice(first, first + PORTION) for first in range(0, count, PORTION)]
 
 
 def placed_hits(known: Known, placed: PlacedDetections) -> Tensor:

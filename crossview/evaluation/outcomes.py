@@ -4,7 +4,6 @@ A portion needs nothing of the others, so any process can score it, see `crossvi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from crossview.dual.placed import PlacedDetections
 from crossview.evaluation.baselines import Baseline, Matched, MatchSettings, match_scenes
 from crossview.evaluation.known import Known, covisibility, known_of, placed_hits
 from crossview.evaluation.records import Scene, scene_detections, scene_objects, scene_periods, scene_placed
+from crossview.evaluation.spill import pickled
 from crossview.metrics.average_precision import DetectionAP
 from crossview.metrics.coco import CocoAP
 from crossview.metrics.cross_view import CrossViewMetrics
@@ -39,35 +39,56 @@ class LocationErrors(NamedTuple):
     squares: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class PairOutcome:
+class PairOutcome(NamedTuple):
     """A pair in a baseline.
 
     Attributes:
         matched: what was made of its detections.
         flags: (M,) int64 of its matches.
         n_shared: objects that both views annotate, without the difficult ones.
-        errors: of its right matches.
     """
 
     matched: Matched
     flags: Tensor
     n_shared: int
-    errors: LocationErrors
+
+
+class PairNumbers(NamedTuple):
+    """What is counted of P pairs with M matches.
+
+    Attributes:
+        matches: (P,) int64.
+        shared: (P,) int64 objects that both views annotate, without the difficult ones.
+        refined: (P,) bool, whether the poses were refined.
+        seconds: (P,) float64 that matching took.
+        scores: (M,) float64 of the matches, pair by pair.
+        flags: (M,) int64, see `crossview.metrics.matching`.
+    """
+
+    matches: NDArray[np.int64]
+    shared: NDArray[np.int64]
+    refined: NDArray[np.bool_]
+    seconds: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    flags: NDArray[np.int64]
 
 
 class RowOutcome(NamedTuple):
     """A portion of pairs in a baseline.
 
     Attributes:
-        pairs: one by one.
         cross: what the placed detections hit.
         hits: (N,) bool of `crossview.evaluation.known.placed_hits`.
+        numbers: of the pairs and their matches.
+        errors: of the right matches.
+        pairs: `PairOutcome` of each pair as `crossview.evaluation.spill.pickled` makes it; none if nobody asked.
     """
 
-    pairs: list[PairOutcome]
     cross: CrossViewMetrics
     hits: Tensor
+    numbers: PairNumbers
+    errors: LocationErrors
+    pairs: list[bytes]
 
 
 class PortionOutcome(NamedTuple):
@@ -91,7 +112,10 @@ class PortionOutcome(NamedTuple):
 def score_portion(
     portion: Sequence[Scene], baselines: Sequence[Baseline], matcher: PairMatcher, settings: MatchSettings
 ) -> PortionOutcome:
-    """Scores scenes with the same number of views; matches and places pairs in the ways of the baselines."""
+    """Scores scenes with the same number of views; matches and places pairs in the ways of the baselines.
+
+    What was made of each pair comes back for the last baseline only: it is more than all the rest.
+    """
     detections, objects, periods = scene_detections(portion), scene_objects(portion), scene_periods(portion)
     detection, coco = DetectionAP(sync_on_compute=False), CocoAP(sync_on_compute=False)
     network = CrossViewMetrics(sync_on_compute=False)
@@ -103,22 +127,50 @@ def score_portion(
     known = known_of(detections, objects, periods)
     said = scene_placed([(scene.views[0].detections, scene.views[1].detections) for scene in portion])
     _update_cross(network, portion, known, said)
-    rows = [_score_row(portion, known, baseline, matcher, settings) for baseline in baselines]
+    rows = [
+        _score_row(portion, known, baseline, matcher, settings, keeps=baseline is baselines[-1])
+        for baseline in baselines
+    ]
     return PortionOutcome(detection, coco, network, covisibility(known, said), rows)
 
 
 def _score_row(
-    portion: Sequence[Scene], known: Known, baseline: Baseline, matcher: PairMatcher, settings: MatchSettings
+    portion: Sequence[Scene],
+    known: Known,
+    baseline: Baseline,
+    matcher: PairMatcher,
+    settings: MatchSettings,
+    keeps: bool,
 ) -> RowOutcome:
     matches = match_scenes(portion, baseline, matcher, settings)
     there = scene_placed([matched.detections for matched in matches])
     cross = CrossViewMetrics(sync_on_compute=False)
     _update_cross(cross, portion, known, there)
-    pairs = [
-        _pair_outcome(scene, matched, known, row, matcher.score_threshold)
-        for row, (scene, matched) in enumerate(zip(portion, matches, strict=True))
-    ]
-    return RowOutcome(pairs, cross, placed_hits(known, there))
+    pairs, errors = zip(
+        *(
+            _pair_outcome(scene, matched, known, row, matcher.score_threshold)
+            for row, (scene, matched) in enumerate(zip(portion, matches, strict=True))
+        ),
+        strict=True,
+    )
+    return RowOutcome(
+        cross,
+        placed_hits(known, there),
+        _numbers(pairs),
+        LocationErrors(*map(np.concatenate, zip(*errors, strict=True))),
+        [pickled(pair) for pair in pairs] if keeps else [],
+    )
+
+
+def _numbers(pairs: Sequence[PairOutcome]) -> PairNumbers:
+    return PairNumbers(
+        np.array([len(pair.flags) for pair in pairs]),
+        np.array([pair.n_shared for pair in pairs]),
+        np.array([pair.matched.refined for pair in pairs]),
+        np.array([pair.matched.seconds for pair in pairs]),
+        np.concatenate([pair.matched.scores for pair in pairs]),
+        np.concatenate([pair.flags.numpy() for pair in pairs]),
+    )
 
 
 def _update_cross(metric: CrossViewMetrics, pairs: Sequence[Scene], known: Known, placed: PlacedDetections) -> None:
@@ -128,7 +180,10 @@ def _update_cross(metric: CrossViewMetrics, pairs: Sequence[Scene], known: Known
     metric.update(numbers, known.detections, placed, known.objects, known.periods, scales)
 
 
-def _pair_outcome(scene: Scene, matched: Matched, known: Known, row: int, threshold: float) -> PairOutcome:
+def _pair_outcome(
+    scene: Scene, matched: Matched, known: Known, row: int, threshold: float
+) -> tuple[PairOutcome, LocationErrors]:
+    """A pair, and the errors of its right matches."""
     # Index 1 is direction 2_to_1, whose objects to find are those of view 1.
     counterparts, ignored, is_shared = (
         known.shared.number[row, 0],
@@ -141,7 +196,7 @@ def _pair_outcome(scene: Scene, matched: Matched, known: Known, row: int, thresh
     flags = match_flags(first, second, scores, counterparts, ignored)
     right = ((flags == TRUE_POSITIVE) & (scores >= threshold)).numpy()
     errors = _location_errors(scene, matched, right, first.numpy(), second.numpy())
-    return PairOutcome(matched, flags, int((is_shared & ~ignored).sum()), errors)
+    return PairOutcome(matched, flags, int((is_shared & ~ignored).sum())), errors
 
 
 def _location_errors(

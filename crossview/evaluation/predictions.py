@@ -10,7 +10,7 @@ Convention:
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from crossview.build import ConfigError
 from crossview.evaluation.findings import FINDINGS, finding_columns
+from crossview.evaluation.outcomes import PairOutcome
 from crossview.evaluation.records import Boxes, Scene, Truth, ViewRecord
-from crossview.evaluation.scoring import SceneOutcome
-from crossview.files import write_whole
+from crossview.files import whole_file
 from crossview.geometry.camera import Camera
 from crossview.geometry.frames import to_latlng
 
 VERSION = 1
-SCENES_AT_ONCE = 64  # that wait to be joined while a file is made
+SCENES_AT_ONCE = 256  # that are written together
 METADATA_KEY = b"crossview.predictions"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 VIEW, OBJECT, DETECTION = "view", "object", "detection"
@@ -72,12 +72,12 @@ class Predictions(NamedTuple):
         settings: how they were made, plain containers: class_names, split, losses, checkpoint, matcher, config.
     """
 
-    scenes: list[Scene]
+    scenes: Sequence[Scene]
     settings: dict[str, Any]
 
 
 def write_predictions(
-    path: Path, scenes: Sequence[Scene], settings: Mapping[str, Any], outcomes: Sequence[SceneOutcome] = ()
+    path: Path, scenes: Sequence[Scene], settings: Mapping[str, Any], outcomes: Sequence[PairOutcome] = ()
 ) -> None:
     """Writes scenes, whole or not at all.
 
@@ -87,31 +87,29 @@ def write_predictions(
         settings: plain containers, see `Predictions`.
         outcomes: what was made of the scenes' detections, in the same order; empty for views by themselves.
     """
-    tables: list[pa.Table] = []
-    blocks: list[pa.Table] = []
-    for number, scene in enumerate(scenes):
-        if number % SCENES_AT_ONCE == 0:
-            tables.append(_joined(blocks))
-            blocks = []
-        for index, view in enumerate(scene.views):
-            shared = _view_columns(scene, index, view)
-            blocks.append(_block(1, {"kind": VIEW, **shared}))
-            rows = _box_columns(view.objects, view, settings["class_names"]) | _truth_columns(view.truth, scene.origin)
-            blocks.append(_block(len(view.objects.labels), {"kind": OBJECT, **shared, **rows}))
-            rows = _box_columns(view.detections, view, settings["class_names"])
-            if outcomes:
-                rows |= finding_columns(outcomes[number], index)
-            blocks.append(_block(len(view.detections.labels), {"kind": DETECTION, **shared, **rows}))
-    table = pa.concat_tables([*tables, _joined(blocks)])
-    metadata = {METADATA_KEY: json.dumps({"version": VERSION, **settings}).encode()}
-    content = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(metadata), content, compression="zstd")
-    write_whole(path, memoryview(content.getvalue()))
+    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps({"version": VERSION, **settings}).encode()})
+    with whole_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for first in range(0, len(scenes), SCENES_AT_ONCE):
+            part = slice(first, first + SCENES_AT_ONCE)
+            found = outcomes[part] if outcomes else [None] * len(scenes[part])
+            blocks = [
+                block
+                for scene, outcome in zip(scenes[part], found, strict=True)
+                for block in _scene_blocks(scene, outcome, settings["class_names"])
+            ]
+            writer.write_table(pa.concat_tables(blocks).combine_chunks().cast(schema))
 
 
-def _joined(blocks: Sequence[pa.Table]) -> pa.Table:
-    """Small tables as one that has its rows together: each small array needs more memory than its values."""
-    return pa.concat_tables([SCHEMA.empty_table(), *blocks]).combine_chunks()
+def _scene_blocks(scene: Scene, outcome: PairOutcome | None, class_names: Sequence[str]) -> Iterator[pa.Table]:
+    for index, view in enumerate(scene.views):
+        shared = _view_columns(scene, index, view)
+        yield _block(1, {"kind": VIEW, **shared})
+        rows = _box_columns(view.objects, view, class_names) | _truth_columns(view.truth, scene.origin)
+        yield _block(len(view.objects.labels), {"kind": OBJECT, **shared, **rows})
+        rows = _box_columns(view.detections, view, class_names)
+        if outcome is not None:
+            rows |= finding_columns(outcome.matched, index, scene.origin)
+        yield _block(len(view.detections.labels), {"kind": DETECTION, **shared, **rows})
 
 
 def _block(count: int, columns: Mapping[str, Any]) -> pa.Table:

@@ -15,6 +15,7 @@ from crossview.evaluation.curves import (
     precision_recall_curves,
 )
 from crossview.evaluation.gallery import GalleryPicture, gallery
+from crossview.evaluation.records import Scene
 from crossview.evaluation.scoring import ELLIPSE, MILLISECONDS, BaselineOutcome, Outcome
 from crossview.files import write_whole
 
@@ -78,16 +79,19 @@ as stated, the network's learned correction. Everything: poses refined by the ma
 that both views give. All but pure geometry rank a placed detection by whether a match was found.</p>""")
 
 
-def write_report(path: Path, outcome: Outcome, settings: Mapping[str, Any], threshold: float) -> None:
+def write_report(
+    path: Path, scenes: Sequence[Scene], outcome: Outcome, settings: Mapping[str, Any], threshold: float
+) -> None:
     """Writes the page, whole or not at all.
 
     Args:
         path: of the file.
-        outcome: of a test set.
+        scenes: of a test set.
+        outcome: of the same.
         settings: what the predictions' file says about itself.
         threshold: least score of a match that counts.
     """
-    pictures = gallery(outcome.baselines[-1].scenes, threshold) if outcome.baselines else []
+    pictures = gallery(scenes, outcome, threshold) if outcome.baselines else []
     told = {
         "checkpoint": settings.get("checkpoint"),
         "classes": ", ".join(settings["class_names"]),

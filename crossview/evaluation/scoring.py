@@ -4,10 +4,9 @@ The classes that score a training run score here too, fed in the same precision:
 of a training has all scenes and scores them, while the others may have ended: nothing is synchronised.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,8 +16,16 @@ from torch import Tensor
 from crossview.dual.matching import PairMatcher
 from crossview.evaluation.baselines import BASELINES, Baseline, MatchSettings
 from crossview.evaluation.known import portions
-from crossview.evaluation.outcomes import LocationErrors, PairOutcome, PortionOutcome, RowOutcome, score_portion
+from crossview.evaluation.outcomes import (
+    LocationErrors,
+    PairNumbers,
+    PairOutcome,
+    PortionOutcome,
+    RowOutcome,
+    score_portion,
+)
 from crossview.evaluation.records import Scene
+from crossview.evaluation.spill import Spilled
 from crossview.evaluation.workers import mapping
 from crossview.metrics.geolocation import shares_inside, summarise
 from crossview.metrics.keyed import KeyedRows
@@ -44,26 +51,28 @@ class Ranked(NamedTuple):
     n_objects: int
 
 
-@dataclass(frozen=True)
-class SceneOutcome(PairOutcome):
-    """A pair in a baseline, with its scene, which the processes that score do not send back.
+class BaselineOutcome(NamedTuple):
+    """A baseline over all pairs: its metrics, and what curves and pictures are made of.
 
     Attributes:
-        scene: with the detections that were scored.
+        baseline: of the row.
+        metrics: by their names without the split.
+        cross: the placed detections.
+        numbers: of the pairs and their matches.
+        errors: of the right matches.
     """
-
-    scene: Scene
-
-
-class BaselineOutcome(NamedTuple):
-    """A baseline over all scenes: its numbers, and what curves and pictures are made of."""
 
     baseline: Baseline
     metrics: dict[str, float]
     cross: Ranked
-    reid: Ranked
+    numbers: PairNumbers
     errors: LocationErrors
-    scenes: list[SceneOutcome]
+
+    @property
+    def reid(self) -> Ranked:
+        """The matches."""
+        scores, flags = (torch.from_numpy(values) for values in self.numbers[-2:])
+        return Ranked(scores, flags, int(self.numbers.shared.sum()))
 
 
 class Outcome(NamedTuple):
@@ -74,12 +83,14 @@ class Outcome(NamedTuple):
         detection: all detections, each view once.
         covisibility: probabilities (N,) and truth (N,) of detections that show an object with an identity.
         baselines: empty for views by themselves.
+        pairs: what the last baseline made of each pair, in the order of the scenes; empty for views by themselves.
     """
 
     metrics: dict[str, float]
     detection: Ranked
     covisibility: tuple[NDArray[np.float64], NDArray[np.bool_]]
     baselines: list[BaselineOutcome]
+    pairs: Sequence[PairOutcome]
 
 
 def score(
@@ -91,26 +102,30 @@ def score(
     """All metrics of scenes; many pairs are shared out over the processor's cores.
 
     Args:
-        scenes: either pairs or views by themselves.
+        scenes: one or more, either pairs or views by themselves, of one network; read portion by portion.
         matcher: of the detections of pairs.
         settings: of the detections that are matched.
         baselines: the rows to fill; the metrics are those of the last one.
     """
-    pairs = [scene for scene in scenes if len(scene.views) == 2]
-    embedded = all(view.detections.embeddings is not None for scene in pairs for view in scene.views)
-    rows = [baseline for baseline in baselines if embedded or not baseline.needs_embeddings]
-    together = list(portions(scenes))
-    work = partial(score_portion, baselines=rows, matcher=matcher, settings=settings)
-    with mapping(len(together) * len(rows) if pairs else 0) as spread:
-        found = list(spread(work, together))
+    views = scenes[0].views
+    embedded = all(view.detections.embeddings is not None for view in views)
+    rows = [baseline for baseline in baselines if embedded or not baseline.needs_embeddings] if len(views) == 2 else []
+    together = portions(len(scenes))
+    work = partial(_score_part, scenes, baselines=rows, matcher=matcher, settings=settings)
+    pairs: Spilled[PairOutcome] = Spilled()
+    found = []
+    with mapping(len(together) * len(rows)) as spread:
+        for portion in spread(work, together):
+            for pair in portion.rows[-1].pairs if rows else ():
+                pairs.append_pickled(pair)
+            found.append(portion._replace(rows=[row._replace(pairs=[]) for row in portion.rows]))
     metrics, detection = _detection_metrics(found)
-    probabilities, truth = (np.concatenate(part) for part in zip(*(it.covisibility for it in found), strict=True))
-    found = [portion for portion in found if portion.rows]
-    if not found:
-        return Outcome(metrics, detection, (probabilities, truth), [])
+    probabilities, truth = _joined([it.covisibility for it in found])
+    if not rows:
+        return Outcome(metrics, detection, (probabilities, truth), [], pairs)
     values = {name: float(value) for name, value in _merged([it.network for it in found]).compute().items()}
     outcomes = [
-        score_baseline(pairs, baseline, [portion.rows[number] for portion in found], matcher.score_threshold)
+        score_baseline(baseline, [portion.rows[number] for portion in found], matcher.score_threshold)
         for number, baseline in enumerate(rows)
     ]
     best = outcomes[-1].metrics
@@ -119,7 +134,16 @@ def score(
     rest = {name: value for name, value in best.items() if name.startswith(("reid/", "geo/"))}
     rest.pop(MILLISECONDS)  # the same predictions have the same metrics
     metrics |= rest
-    return Outcome(metrics, detection, (probabilities, truth), outcomes)
+    return Outcome(metrics, detection, (probabilities, truth), outcomes, pairs)
+
+
+def _score_part(scenes: Sequence[Scene], part: slice, **how: Any) -> PortionOutcome:
+    return score_portion(scenes[part], **how)
+
+
+def _joined(columns: Sequence[tuple[NDArray[Any], ...]]) -> Iterator[NDArray[Any]]:
+    """The columns of all portions, each as one."""
+    return map(np.concatenate, zip(*columns, strict=True))
 
 
 def _detection_metrics(found: Sequence[PortionOutcome]) -> tuple[dict[str, float], Ranked]:
@@ -138,38 +162,30 @@ def _merged(metrics: Sequence[AnyRows]) -> AnyRows:
     return whole
 
 
-def score_baseline(
-    scenes: Sequence[Scene], baseline: Baseline, portions_of_row: Sequence[RowOutcome], threshold: float
-) -> BaselineOutcome:
+def score_baseline(baseline: Baseline, portions_of_row: Sequence[RowOutcome], threshold: float) -> BaselineOutcome:
     """One row of the table of baselines.
 
     Args:
-        scenes: all pairs.
         baseline: of the row.
-        portions_of_row: of the same pairs in the same order.
+        portions_of_row: of all pairs, in their order.
         threshold: least score of a match that counts.
     """
     cross = _merged([portion.cross for portion in portions_of_row])
     hits = torch.cat([portion.hits for portion in portions_of_row])
-    pairs = [pair for portion in portions_of_row for pair in portion.pairs]
-    outcomes = [SceneOutcome(**vars(pair), scene=scene) for scene, pair in zip(scenes, pairs, strict=True)]
-    reid = Ranked(
-        torch.from_numpy(np.concatenate([outcome.matched.scores for outcome in outcomes])),
-        torch.cat([outcome.flags for outcome in outcomes]),
-        sum(outcome.n_shared for outcome in outcomes),
-    )
-    errors = LocationErrors(*(np.concatenate(parts) for parts in zip(*(o.errors for o in outcomes), strict=True)))
+    numbers = PairNumbers(*_joined([portion.numbers for portion in portions_of_row]))
+    errors = LocationErrors(*_joined([portion.errors for portion in portions_of_row]))
+    rows, objects = cross.distinct()
+    ranked = Ranked(rows[:, 1], rows[:, 2].long(), len(objects))
+    found = BaselineOutcome(baseline, {}, ranked, numbers, errors)
     values = cross.compute()
     metrics = {
         "cross/ap50": float(values["ap50"]),
         "cross/center_px": float(values["center_px"]),
         "cross/placed": float(hits.double().mean()),
-        **{f"reid/{name}": value for name, value in reid_values(*reid, threshold)._asdict().items()},
+        **{f"reid/{name}": value for name, value in reid_values(*found.reid, threshold)._asdict().items()},
         **{f"geo/{name}": value for name, value in summarise(errors.error_m)._asdict().items()},
         f"geo/inside_{round(100 * ELLIPSE)}": float(shares_inside(errors.squares, [ELLIPSE])[0]),
-        "reid/refined": float(np.mean([outcome.matched.refined for outcome in outcomes])),
-        MILLISECONDS: 1000 * float(np.median([outcome.matched.seconds for outcome in outcomes])),
+        "reid/refined": float(numbers.refined.mean()),
+        MILLISECONDS: 1000 * float(np.median(numbers.seconds)),
     }
-    rows, objects = cross.distinct()
-    ranked = Ranked(rows[:, 1], rows[:, 2].long(), len(objects))
-    return BaselineOutcome(baseline, metrics, ranked, reid, errors, outcomes)
+    return found._replace(metrics=metrics)

@@ -1,7 +1,7 @@
 """The steps of an evaluation: predict, match and score, leave files."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,16 @@ from crossview.evaluation.predictions import Predictions, read_predictions, writ
 from crossview.evaluation.records import Scene, with_annotated_boxes
 from crossview.evaluation.report import write_report
 from crossview.evaluation.scoring import Outcome, score
+from crossview.evaluation.spill import Spilled
 from crossview.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
-DETECTIONS = {"network": lambda scene: scene, "ground_truth": with_annotated_boxes}
+DETECTIONS: dict[str, Callable[[Sequence[Scene]], Sequence[Scene]]] = {
+    "network": lambda scenes: scenes,
+    "ground_truth": lambda scenes: Spilled(map(with_annotated_boxes, scenes)),
+}
 
 
 def evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
@@ -59,7 +63,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
         predictions, others = read_predictions(Path(config.predictions)), None
     if config.calibrate is not None:
         matcher = _calibrate(config, matcher, settings, others, run_dir)
-    scenes = [DETECTIONS[config.detections](scene) for scene in predictions.scenes]
+    scenes = DETECTIONS[config.detections](predictions.scenes)
     if not scenes:
         raise ConfigError("found no views to score; trainer.limit_test_batches or an empty set may have left none")
     outcome = score(scenes, matcher, settings)
@@ -71,7 +75,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
     }
     _write_file(run_dir / "predictions.parquet", predictions, outcome, told)
     if config.report:
-        write_report(run_dir / "report.html", outcome, told, matcher.score_threshold)
+        write_report(run_dir / "report.html", scenes, outcome, told, matcher.score_threshold)
     split = predictions.settings["split"]
     losses: dict[str, float] = predictions.settings["losses"]
     return losses | with_split(outcome.metrics, split)
@@ -161,7 +165,7 @@ def _calibrate(
                 "give a file of predictions here too, such as the calibration.parquet of an evaluation"
             )
         found = read_predictions(Path(config.calibrate), "calibrate")
-    fitted = calibrated(matcher, [DETECTIONS[config.detections](scene) for scene in found.scenes], settings)
+    fitted = calibrated(matcher, DETECTIONS[config.detections](found.scenes), settings)
     write_predictions(run_dir / "calibration.parquet", found.scenes, found.settings)
     changed = {name: value for name, value in asdict(fitted).items() if value != getattr(matcher, name)}
     logger.info("Fitted: %s", " ".join(f"matcher.{name}={value:.4g}" for name, value in changed.items()))
@@ -170,5 +174,5 @@ def _calibrate(
 
 def _write_file(path: Path, predictions: Predictions, outcome: Outcome, told: dict[str, Any]) -> None:
     """The predictions, with what the last and fullest baseline made of them, if it used the network's detections."""
-    used = outcome.baselines[-1].scenes if outcome.baselines and told["detections"] == "network" else []
+    used = outcome.pairs if told["detections"] == "network" else ()
     write_predictions(path, predictions.scenes, told, used)

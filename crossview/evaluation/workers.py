@@ -1,8 +1,6 @@
 """Work on many portions in as many processes as there are cores to use."""
 
-import copyreg
 import gc
-import io
 import logging
 import os
 import pickle
@@ -20,6 +18,7 @@ from typing import Any
 import torch
 
 from crossview.cores import usable_cores
+from crossview.evaluation.spill import pickled
 
 LEAST = 8  # matchings of a portion for each process: below, it would take longer to start than to do the work
 MOST = 8  # processes, each of which holds PyTorch
@@ -67,14 +66,14 @@ class _Work:
         self.items = items
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _loaded, (_dump((self.work, self.items)),)
+        return _loaded, (pickled((self.work, self.items)),)
 
     def __call__(self, number: int) -> object:
         return self.work(self.items[number])
 
 
-def _loaded(pickled: bytes) -> _Work:
-    return _Work(*pickle.loads(pickled))
+def _loaded(data: bytes) -> _Work:
+    return _Work(*pickle.loads(data))
 
 
 def _context() -> BaseContext:
@@ -105,23 +104,6 @@ def _gathered(work: _Work, answers: Sequence[Future[bytes] | None]) -> Iterator[
             yield work(number)
 
 
-def _dump(item: object) -> bytes:
-    """A pickle with tensors as arrays.
-
-    Left to the pool, every small tensor would travel as a file descriptor, of which a process has few; PyTorch's own
-    pickles take ten times as long.
-    """
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, pickle.HIGHEST_PROTOCOL)
-    pickler.dispatch_table = {**copyreg.dispatch_table, torch.Tensor: _reduce_tensor}
-    pickler.dump(item)
-    return file.getvalue()
-
-
-def _reduce_tensor(tensor: torch.Tensor) -> tuple[Any, ...]:
-    return torch.from_numpy, (tensor.numpy(),)
-
-
 _own: list[_Work] = []  # in a helping process: its work
 
 
@@ -134,7 +116,7 @@ def _start(work: _Work) -> None:
 
 
 def _answer(number: int) -> bytes:
-    return _dump(_own[0](number))
+    return pickled(_own[0](number))
 
 
 def _end_with_parent() -> None:

@@ -72,7 +72,7 @@ def test_the_order_of_views_in_the_file_does_not_matter(scenes, tmp_path):
 def test_the_file_is_plain_for_other_programs(scenes, tmp_path):
     perfect = [with_annotated_boxes(scene) for scene in scenes]
     outcome = score(perfect, PairMatcher(), MatchSettings())
-    write_predictions(tmp_path / "a.parquet", perfect, SETTINGS, outcome.baselines[-1].scenes)
+    write_predictions(tmp_path / "a.parquet", perfect, SETTINGS, outcome.pairs)
     rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
     assert {row["kind"] for row in rows} == {"view", "object", "detection"}
     objects = [row for row in rows if row["kind"] == "object" and row["view_name"] == scenes[0].views[0].name]

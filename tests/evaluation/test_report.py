@@ -1,7 +1,6 @@
 import base64
 import io
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,7 +11,8 @@ from PIL import Image
 from crossview.dual.matching import PairMatcher
 from crossview.evaluation.baselines import MatchSettings
 from crossview.evaluation.curves import precision_recall, reliability
-from crossview.evaluation.gallery import choose, quality
+from crossview.evaluation.gallery import choose, qualities
+from crossview.evaluation.outcomes import PairNumbers
 from crossview.evaluation.records import with_annotated_boxes
 from crossview.evaluation.report import write_report
 from crossview.evaluation.scoring import Ranked, score
@@ -51,7 +51,8 @@ def perfect(pair_root):
 
 
 def report(scenes, path, **settings):
-    write_report(path, score(scenes, PairMatcher(), MatchSettings()), {**SETTINGS, **settings}, 0.3)
+    outcome = score(scenes, PairMatcher(), MatchSettings())
+    write_report(path, scenes, outcome, {**SETTINGS, **settings}, 0.3)
     return path.read_text()
 
 
@@ -113,17 +114,27 @@ def test_reliability_by_hand():
 
 
 @pytest.mark.parametrize(("number", "kinds"), [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (9, (2, 2, 2))])
-def test_the_gallery_has_no_pair_twice(number, kinds, perfect):
-    outcome = score(perfect, PairMatcher(), MatchSettings()).baselines[-1].scenes[0]
-    matches = len(outcome.flags)
-    assert matches >= 2
-    scenes = []
-    for wrong in range(number):
-        flags = torch.where(torch.arange(matches) < wrong % (matches + 1), F, T)
-        scenes.append(replace(outcome, flags=flags, scene=outcome.scene._replace(number=wrong)))
-    chosen = choose(scenes, 0.0)
+def test_the_gallery_has_no_pair_twice(number, kinds):
+    # Every pair has 12 matches and 12 objects to find; the n-th has n wrong ones.
+    flags = [np.where(np.arange(12) < wrong, F, T) for wrong in range(number)]
+    quality = qualities(numbers([12] * number, [12] * number, np.concatenate(flags)), 0.3)
+    np.testing.assert_allclose(quality.f1, [(12 - wrong) / 12 for wrong in range(number)])
+    chosen = choose(quality)
     assert tuple(len(found) for found in chosen.values()) == kinds
-    shown = [found.scene.number for kind in chosen.values() for found in kind]
-    assert len(shown) == len(set(shown))
-    values = [quality(found, 0.0) for kind in chosen.values() for found in kind]
-    assert values == sorted(values, reverse=True)
+    shown = [pair for kind in chosen.values() for pair in kind]
+    assert shown == sorted(set(shown))
+
+
+def test_quality_of_a_pair_by_hand():
+    counts, shared, flags = [3, 0, 2, 1], [2, 4, 0, 1], np.array([T, F, N, T, F, T])
+    quality = qualities(numbers(counts, shared, flags, np.array([0.9, 0.5, 0.4, 0.8, 0.2, 0.1])), 0.3)
+    assert quality.right.tolist() == [1, 0, 1, 0]  # the last one's score is too low
+    assert quality.wrong.tolist() == [1, 0, 0, 0]
+    np.testing.assert_allclose(quality.f1, [2 / 4, 0, np.nan, 0])
+    assert choose(quality) == {"best": [0], "median": [1], "worst": [3]}  # without objects there is nothing to see
+
+
+def numbers(counts, shared, flags, scores=None):
+    nothing = np.zeros(len(counts))
+    scores = np.ones(len(flags)) if scores is None else scores
+    return PairNumbers(np.array(counts), np.array(shared), nothing > 0, nothing, scores, flags)
