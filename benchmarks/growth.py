@@ -2,9 +2,9 @@
 
 Parsing synthetic annotations, without a cache and again with it; the metrics of a validation, which keeps nothing of
 the views; and all metrics of an evaluation, which has all of them in a temporary file (detections with COCO's mean,
-placing, matching with refined poses, geolocation) and spreads the matching over all cores. Every size is measured once, in a process
-of its own, whose peak of memory counts. Growth is compared with n log n: 1 is exactly that, a linear algorithm has 0.8
-from 10k to 100k.
+placing, matching with refined poses, geolocation) and spreads the matching over all cores. Every size is measured once,
+in a process of its own, whose peak of memory counts. Growth is compared with n log n: 1 is exactly that, a linear
+algorithm has 0.8 from 10k to 100k.
 """
 
 import math
