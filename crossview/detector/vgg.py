@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossview.detector.backbone import Backbone
+from crossview.detector.nnpack import for_each_image
 from crossview.detector.pooling import Halving
 from crossview.detector.preprocessing import SCRATCH, ChannelOrder, Triple
 from crossview.detector.weights import load_vgg_weights
@@ -120,7 +121,7 @@ class VGG16(Backbone):
         self.require_standardised(images)
         # The fast way convolves one image at a time: in evaluation their large maps are never joined.
         alone = self.winograd and not self.training and not torch.is_grad_enabled() and is_fast_for(images)
-        parts = [self._blocks(part) for part in (torch.split(images, 1) if alone else [images])]
+        parts = for_each_image(self._blocks, images) if alone else [self._blocks(images)]
         conv4_3, pool4 = parts[0] if len(parts) == 1 else (torch.cat(maps) for maps in zip(*parts, strict=True))
         return VGGFeatures(conv4_3, self._through(pool4, "conv5_1", "fc7"))
 

@@ -12,7 +12,6 @@ Convention:
     Maps are (B, C, h, w) in the ordinary order of memory.
 """
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
+from crossview.detector import nnpack
 from crossview.detector.winograd_gradient import kernel_gradient
 
 # Below these, transforming tiles costs more than the multiplications it saves.
@@ -69,14 +69,6 @@ def is_fast_for(maps: Tensor) -> bool:
     )
 
 
-@cache
-def _has_nnpack() -> bool:
-    """Whether PyTorch was built with NNPACK and the processor is one it knows; gets it ready."""
-    if not hasattr(torch, "_nnpack_spatial_convolution"):  # PyTorch has no public name for it, so it may go
-        return False
-    return bool(torch.backends.nnpack.is_available())  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
-
-
 class _Convolution(torch.autograd.Function):
     """A convolution and its gradients, each the way that is fast for the size of the map."""
 
@@ -105,8 +97,6 @@ class _Convolution(torch.autograd.Function):
 
 def _convolve(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     pixels, channels = maps.shape[-2] * maps.shape[-1], maps.shape[1]
-    if pixels < SMALLEST_MAP or channels < FEWEST_CHANNELS or not _has_nnpack():
+    if pixels < SMALLEST_MAP or channels < FEWEST_CHANNELS or not nnpack.is_available():
         return functional.conv2d(maps, weight, bias, padding=1)
-    # NNPACK takes this way for one image at a time only; each is long enough for all threads.
-    results = [torch._nnpack_spatial_convolution(image, weight, bias, padding=1) for image in torch.split(maps, 1)]
-    return results[0] if len(results) == 1 else torch.cat(results)
+    return nnpack.convolve(maps, weight, bias)

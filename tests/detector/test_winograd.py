@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 from torch.testing import assert_close
 
-from crossview.detector import winograd
+from crossview.detector import nnpack, winograd
 from crossview.detector.vgg import VGG16
 from crossview.detector.winograd import (
     FEWEST_CHANNELS,
@@ -132,7 +132,7 @@ def test_where_it_is_not_wanted_the_layer_is_an_ordinary_one(count):
 )
 def test_results_without_nnpack_and_of_small_maps_are_those_of_an_ordinary_one(size, channels, has_nnpack, monkeypatch):
     convolution, maps = layer(channels), torch.randn(1, channels, size, size)
-    monkeypatch.setattr(winograd, "_has_nnpack", lambda: has_nnpack)
+    monkeypatch.setattr(nnpack, "is_available", lambda: has_nnpack)
     assert torch.equal(convolution(maps), plain(convolution)(maps))
 
 

@@ -2,6 +2,7 @@ import gc
 import pickle
 import tempfile
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_forked_processes_read_at_the_same_time():
     assert found == list(range(7)) * 20
 
 
-_shared: Spilled = Spilled()
+_shared: Spilled[Any] = Spilled()
 
 
 def _number_of(index):
