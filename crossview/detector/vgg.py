@@ -12,16 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossview.detector.backbone import Backbone
-from crossview.detector.nnpack import for_each_image
 from crossview.detector.pooling import Halving
 from crossview.detector.preprocessing import SCRATCH, ChannelOrder, Triple
 from crossview.detector.weights import load_vgg_weights
-from crossview.detector.winograd import WinogradConv2d, is_fast_for
+from crossview.detector.winograd import WinogradConv2d
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
 
@@ -76,7 +74,6 @@ class VGG16(Backbone):
             DataError: If ``weights`` cannot be used.
         """
         super().__init__(SCRATCH, mean, std, channel_order)
-        self.winograd = winograd
         if len(channels) != len(CONVOLUTIONS_PER_BLOCK):
             raise ValueError(f"channels: expected {len(CONVOLUTIONS_PER_BLOCK)} numbers, found {list(channels)}")
         for block, (count, (before, width)) in enumerate(
@@ -119,16 +116,8 @@ class VGG16(Backbone):
             TypeError: If ``images`` are integers, that is, have not been standardised.
         """
         self.require_standardised(images)
-        # The fast way convolves one image at a time: in evaluation their large maps are never joined.
-        alone = self.winograd and not self.training and not torch.is_grad_enabled() and is_fast_for(images)
-        parts = for_each_image(self._blocks, images) if alone else [self._blocks(images)]
-        conv4_3, pool4 = parts[0] if len(parts) == 1 else (torch.cat(maps) for maps in zip(*parts, strict=True))
-        return VGGFeatures(conv4_3, self._through(pool4, "conv5_1", "fc7"))
-
-    def _blocks(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The first four blocks, of large maps: conv4_3 and pool4."""
         conv4_3 = self._through(images, "conv1_1", "conv4_3")
-        return conv4_3, self._through(conv4_3, "pool4", "pool4")
+        return VGGFeatures(conv4_3, self._through(conv4_3, "pool4", "fc7"))
 
     def _through(self, maps: Tensor, first: str, last: str) -> Tensor:
         """What comes out of the last layer if these maps go into the first one."""

@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -49,7 +50,7 @@ def mapping(amount: int) -> Iterator[Mapping]:
         whole = _Work(work, list(items))
         pool = ProcessPoolExecutor(processes, _context(), initializer=_start, initargs=(whole,))
         pools.append(pool)
-        return _gathered(whole, [_submitted(pool, number) for number in range(len(whole.items))])
+        return _gathered(whole, deque(_submitted(pool, number) for number in range(len(whole.items))))
 
     try:
         yield spread
@@ -92,10 +93,11 @@ def _submitted(pool: ProcessPoolExecutor, number: int) -> Future[bytes] | None:
         return None
 
 
-def _gathered(work: _Work, answers: Sequence[Future[bytes] | None]) -> Iterator[Any]:
-    """The answers in order; what lost its process is done here."""
+def _gathered(work: _Work, answers: deque[Future[bytes] | None]) -> Iterator[Any]:
+    """The answers in order, none of which is kept; what lost its process is done here."""
     lost = False
-    for number, answer in enumerate(answers):
+    for number in range(len(answers)):
+        answer = answers.popleft()
         try:
             yield work(number) if answer is None or lost else pickle.loads(answer.result())
         except BrokenProcessPool:

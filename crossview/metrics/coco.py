@@ -62,11 +62,12 @@ class CocoAP(KeyedRows):
         labels, scores, packed = rows.unbind(-1)
         order = torch.sort(scores, descending=True, stable=True)[1]
         labels, packed = labels[order], packed[order].long()
-        flags = packed.unsqueeze(-1) // _places(packed) % _FLAGS
         classes, counts = torch.unique(object_labels, return_counts=True)
+        # One threshold after the other: all at once would take more memory than the detections themselves.
         means = [
-            coco_precision(flags[labels == label], count)
+            coco_precision(packed[labels == label] // place % _FLAGS, count)
             for label, count in zip(classes.tolist(), counts.tolist(), strict=True)
+            for place in _places(packed)
         ]
         return {"coco_map": torch.stack(means).mean() if means else rows.new_full((), float("nan"))}
 
@@ -141,15 +142,14 @@ def _one_more(rows: Tensor) -> Tensor:
 
 
 def coco_precision(flags: Tensor, n_objects: int) -> Tensor:
-    """Mean precision () over thresholds and recalls of one class.
+    """Mean precision () over recalls of one class at one threshold.
 
     Args:
-        flags: (D, T) by falling score, at each threshold.
+        flags: (D,) by falling score.
         n_objects: the objects that count, at least one.
     """
-    hits = (flags == TRUE_POSITIVE).cumsum(0).double().T
-    counted = (flags != NEUTRAL).cumsum(0).double().T
+    hits = (flags == TRUE_POSITIVE).cumsum(0).double()
+    counted = (flags != NEUTRAL).cumsum(0).double()
     best = envelope(hits / counted.clamp(min=1))
-    recalls = RECALLS.to(flags.device).expand(len(hits), -1).contiguous()
-    reached = torch.searchsorted((hits / n_objects).contiguous(), recalls)
-    return functional.pad(best, (0, 1)).gather(-1, reached).mean()
+    reached = torch.searchsorted(hits / n_objects, RECALLS.to(flags.device))
+    return functional.pad(best, (0, 1))[reached].mean()

@@ -1,14 +1,13 @@
 """NNPACK's convolutions are the same however its work is shared out."""
 
-import threading
-
 import pytest
 import torch
 from torch.nn import functional
 from torch.testing import assert_close
 
 from crossview.detector import nnpack
-from crossview.detector.nnpack import convolve, for_each_image
+from crossview.detector.apart import for_each_image
+from crossview.detector.nnpack import convolve
 
 pytestmark = pytest.mark.skipif(not nnpack.is_available(), reason="this PyTorch has no NNPACK here")
 
@@ -45,28 +44,6 @@ def test_the_number_of_threads_does_not_matter():
     assert all(torch.equal(one, found[0]) for one in found)
 
 
-def test_images_come_back_in_order_and_without_gradients(threads):
-    images = torch.arange(5.0, requires_grad=True)[:, None, None, None].expand(5, 3, 8, 8)
-    with torch.no_grad():
-        found = for_each_image(lambda image: image + 1, images)
-    assert [float(image.mean()) for image in found] == [1, 2, 3, 4, 5]
-    assert not any(image.requires_grad for image in found)
-
-
-def test_two_threads_work_apart_with_one_each(threads):
-    def who(image):
-        return threading.current_thread().name, torch.get_num_threads()
-
-    found = for_each_image(who, torch.zeros(4, 1, 2, 2))
-    main = threading.current_thread().name
-    if threads == nnpack.APART:
-        assert {name for name, _ in found}.isdisjoint({main})
-        assert {number for _, number in found} == {1}
-    else:
-        assert set(found) == {(main, threads)}
-    assert torch.get_num_threads() == threads
-
-
 def test_a_task_may_share_out_convolutions_of_its_own(threads):
     maps, weight, bias = torch.randn(4, 16, 40, 50), torch.randn(16, 16, 3, 3), torch.randn(16)
 
@@ -75,11 +52,3 @@ def test_a_task_may_share_out_convolutions_of_its_own(threads):
 
     with torch.no_grad():
         assert_close(torch.cat(for_each_image(twice, maps)), twice(maps), rtol=0, atol=0)
-
-
-def test_an_error_in_a_thread_arrives(threads):
-    def refuse(image):
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        for_each_image(refuse, torch.zeros(2, 1, 2, 2))

@@ -1,7 +1,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
+from crossview.detector import ssd
 from crossview.detector.anchors import AnchorGrid
 from crossview.detector.backbone import Backbone
 from crossview.detector.ssd import SSD, ExtraLayers, L2Normalization
@@ -188,3 +190,37 @@ def test_anchors_for_another_number_of_maps_are_refused():
 def test_anchors_are_not_part_of_a_checkpoint():
     # They follow from the settings; a checkpoint of other settings must not bring its own.
     assert "anchors" not in narrow((300, 300)).state_dict()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_images_taken_apart_give_what_they_give_together(threads, monkeypatch):
+    network, images = narrow().eval(), torch.randint(0, 256, (3, 3, 300, 600), dtype=torch.uint8)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            apart = network(images)
+            monkeypatch.setattr(ssd, "MOST_THREADS", 0)
+            together = network(images)
+    finally:
+        torch.set_num_threads(before)
+    assert_close(apart, together, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "calls"),
+    [("nothing", [1, 1]), ("training", [2]), ("gradients", [2]), ("autocast", [2]), ("threads", [2])],
+)
+def test_images_are_taken_apart_in_evaluation_only(change, calls, monkeypatch):
+    network, seen = narrow().train(change == "training"), []
+    outputs = network._outputs
+
+    def counted(images):
+        seen.append(len(images))
+        return outputs(images)
+
+    monkeypatch.setattr(network, "_outputs", counted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8 if change == "threads" else 1)
+    with torch.set_grad_enabled(change == "gradients"), torch.autocast("cpu", enabled=change == "autocast"):
+        network(torch.zeros(2, 3, 300, 600))
+    assert seen == calls

@@ -128,7 +128,7 @@ def test_flags_by_hand():
 
 def test_precision_by_hand():
     # Two objects; a hit, a miss, a hit: precision 1 up to a recall of 0.5, then 2/3.
-    flags = torch.tensor([[TRUE_POSITIVE], [FALSE_POSITIVE], [NEUTRAL], [TRUE_POSITIVE]])
+    flags = torch.tensor([TRUE_POSITIVE, FALSE_POSITIVE, NEUTRAL, TRUE_POSITIVE])
     assert float(coco_precision(flags, 2)) == pytest.approx((51 + 50 * 2 / 3) / 101, abs=1e-12)
     assert float(coco_precision(flags, 4)) == pytest.approx((26 + 25 * 2 / 3) / 101, abs=1e-12)
 
