@@ -6,6 +6,7 @@ import sys
 # Parameters of mallopt(3), from glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
+M_ARENA_MAX = -8
 
 
 def keep_freed_memory() -> bool:
@@ -13,11 +14,12 @@ def keep_freed_memory() -> bool:
 
     glibc maps each block of more than 32 MB anew and returns it when it is freed. On the CPU the first feature maps of
     a network are such blocks, in every step, and having the system clear their pages takes an eighth of a step of
-    SSD300. The price is that the process never shrinks below its peak.
+    SSD300. The price is that the process never shrinks below its peak. All threads share what is kept: in pools of
+    their own, as otherwise those that start later have, large blocks would be returned all the same.
     """
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    return all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, 2**31 - 1), mallopt(M_ARENA_MAX, 1)])
