@@ -3,8 +3,8 @@
 A portion needs nothing of the others, so any process can score it, see `crossview.evaluation.workers`.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,14 +81,12 @@ class RowOutcome(NamedTuple):
         hits: (N,) bool of `crossview.evaluation.known.placed_hits`.
         numbers: of the pairs and their matches.
         errors: of the right matches.
-        pairs: `PairOutcome` of each pair as `crossview.evaluation.spill.pickled` makes it; none if nobody asked.
     """
 
     cross: CrossViewMetrics
     hits: Tensor
     numbers: PairNumbers
     errors: LocationErrors
-    pairs: list[bytes]
 
 
 class PortionOutcome(NamedTuple):
@@ -100,6 +98,8 @@ class PortionOutcome(NamedTuple):
         network: of the boxes that the network and geometry place; without any for views by themselves.
         covisibility: probabilities (N,) and truth (N,) of detections that show an object with an identity.
         rows: one for each baseline; none for views by themselves.
+        pairs: what the last baseline made of each pair, a `PairOutcome` as `crossview.evaluation.spill.pickled` makes
+            it; with the other baselines' it would be more than all the rest.
     """
 
     detection: DetectionAP
@@ -107,15 +107,13 @@ class PortionOutcome(NamedTuple):
     network: CrossViewMetrics
     covisibility: tuple[NDArray[np.float64], NDArray[np.bool_]]
     rows: list[RowOutcome]
+    pairs: list[bytes]
 
 
 def score_portion(
     portion: Sequence[Scene], baselines: Sequence[Baseline], matcher: PairMatcher, settings: MatchSettings
 ) -> PortionOutcome:
-    """Scores scenes with the same number of views; matches and places pairs in the ways of the baselines.
-
-    What was made of each pair comes back for the last baseline only: it is more than all the rest.
-    """
+    """Scores scenes with the same number of views; matches and places pairs in the ways of the baselines."""
     detections, objects, periods = scene_detections(portion), scene_objects(portion), scene_periods(portion)
     detection, coco = DetectionAP(sync_on_compute=False), CocoAP(sync_on_compute=False)
     network = CrossViewMetrics(sync_on_compute=False)
@@ -123,25 +121,21 @@ def score_portion(
     detection.update(numbers, detections, objects, periods)
     coco.update(numbers, detections, objects)
     if len(portion[0].views) != 2:
-        return PortionOutcome(detection, coco, network, (np.zeros(0), np.zeros(0, bool)), [])
+        return PortionOutcome(detection, coco, network, (np.zeros(0), np.zeros(0, bool)), [], [])
     known = known_of(detections, objects, periods)
     said = scene_placed([(scene.views[0].detections, scene.views[1].detections) for scene in portion])
     _update_cross(network, portion, known, said)
-    rows = [
-        _score_row(portion, known, baseline, matcher, settings, keeps=baseline is baselines[-1])
-        for baseline in baselines
-    ]
-    return PortionOutcome(detection, coco, network, covisibility(known, said), rows)
+    rows: list[RowOutcome] = []
+    pairs: list[PairOutcome] = []
+    for baseline in baselines:
+        row, pairs = _score_row(portion, known, baseline, matcher, settings)
+        rows.append(row)
+    return PortionOutcome(detection, coco, network, covisibility(known, said), rows, [pickled(pair) for pair in pairs])
 
 
 def _score_row(
-    portion: Sequence[Scene],
-    known: Known,
-    baseline: Baseline,
-    matcher: PairMatcher,
-    settings: MatchSettings,
-    keeps: bool,
-) -> RowOutcome:
+    portion: Sequence[Scene], known: Known, baseline: Baseline, matcher: PairMatcher, settings: MatchSettings
+) -> tuple[RowOutcome, list[PairOutcome]]:
     matches = match_scenes(portion, baseline, matcher, settings)
     there = scene_placed([matched.detections for matched in matches])
     cross = CrossViewMetrics(sync_on_compute=False)
@@ -153,13 +147,12 @@ def _score_row(
         ),
         strict=True,
     )
-    return RowOutcome(
-        cross,
-        placed_hits(known, there),
-        _numbers(pairs),
-        LocationErrors(*map(np.concatenate, zip(*errors, strict=True))),
-        [pickled(pair) for pair in pairs] if keeps else [],
-    )
+    return RowOutcome(cross, placed_hits(known, there), _numbers(pairs), LocationErrors(*joined(errors))), list(pairs)
+
+
+def joined(columns: Sequence[tuple[NDArray[Any], ...]]) -> Iterator[NDArray[Any]]:
+    """The columns of several pairs or portions, each as one."""
+    return map(np.concatenate, zip(*columns, strict=True))
 
 
 def _numbers(pairs: Sequence[PairOutcome]) -> PairNumbers:

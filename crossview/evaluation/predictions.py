@@ -91,10 +91,11 @@ def write_predictions(
     with whole_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for first in range(0, len(scenes), SCENES_AT_ONCE):
             part = slice(first, first + SCENES_AT_ONCE)
-            found = outcomes[part] if outcomes else [None] * len(scenes[part])
+            together = scenes[part]
+            found = outcomes[part] if outcomes else [None] * len(together)
             blocks = [
                 block
-                for scene, outcome in zip(scenes[part], found, strict=True)
+                for scene, outcome in zip(together, found, strict=True)
                 for block in _scene_blocks(scene, outcome, settings["class_names"])
             ]
             writer.write_table(pa.concat_tables(blocks).combine_chunks().cast(schema))

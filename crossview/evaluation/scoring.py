@@ -4,7 +4,7 @@ The classes that score a training run score here too, fed in the same precision:
 of a training has all scenes and scores them, while the others may have ended: nothing is synchronised.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,6 +22,7 @@ from crossview.evaluation.outcomes import (
     PairOutcome,
     PortionOutcome,
     RowOutcome,
+    joined,
     score_portion,
 )
 from crossview.evaluation.records import Scene
@@ -116,11 +117,11 @@ def score(
     found = []
     with mapping(len(together) * len(rows)) as spread:
         for portion in spread(work, together):
-            for pair in portion.rows[-1].pairs if rows else ():
+            for pair in portion.pairs:
                 pairs.append_pickled(pair)
-            found.append(portion._replace(rows=[row._replace(pairs=[]) for row in portion.rows]))
+            found.append(portion._replace(pairs=[]))
     metrics, detection = _detection_metrics(found)
-    probabilities, truth = _joined([it.covisibility for it in found])
+    probabilities, truth = joined([it.covisibility for it in found])
     if not rows:
         return Outcome(metrics, detection, (probabilities, truth), [], pairs)
     values = {name: float(value) for name, value in _merged([it.network for it in found]).compute().items()}
@@ -139,11 +140,6 @@ def score(
 
 def _score_part(scenes: Sequence[Scene], part: slice, **how: Any) -> PortionOutcome:
     return score_portion(scenes[part], **how)
-
-
-def _joined(columns: Sequence[tuple[NDArray[Any], ...]]) -> Iterator[NDArray[Any]]:
-    """The columns of all portions, each as one."""
-    return map(np.concatenate, zip(*columns, strict=True))
 
 
 def _detection_metrics(found: Sequence[PortionOutcome]) -> tuple[dict[str, float], Ranked]:
@@ -172,8 +168,8 @@ def score_baseline(baseline: Baseline, portions_of_row: Sequence[RowOutcome], th
     """
     cross = _merged([portion.cross for portion in portions_of_row])
     hits = torch.cat([portion.hits for portion in portions_of_row])
-    numbers = PairNumbers(*_joined([portion.numbers for portion in portions_of_row]))
-    errors = LocationErrors(*_joined([portion.errors for portion in portions_of_row]))
+    numbers = PairNumbers(*joined([portion.numbers for portion in portions_of_row]))
+    errors = LocationErrors(*joined([portion.errors for portion in portions_of_row]))
     rows, objects = cross.distinct()
     ranked = Ranked(rows[:, 1], rows[:, 2].long(), len(objects))
     found = BaselineOutcome(baseline, {}, ranked, numbers, errors)

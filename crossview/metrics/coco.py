@@ -65,8 +65,9 @@ class CocoAP(KeyedRows):
         classes, counts = torch.unique(object_labels, return_counts=True)
         # One threshold after the other: all at once would take more memory than the detections themselves.
         means = [
-            coco_precision(packed[labels == label] // place % _FLAGS, count)
+            coco_precision(own // place % _FLAGS, count)
             for label, count in zip(classes.tolist(), counts.tolist(), strict=True)
+            for own in (packed[labels == label],)
             for place in _places(packed)
         ]
         return {"coco_map": torch.stack(means).mean() if means else rows.new_full((), float("nan"))}

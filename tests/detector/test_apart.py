@@ -8,15 +8,6 @@ import torch
 from crossview.detector.apart import MOST_THREADS, for_each_image, works_apart
 
 
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    """The number of PyTorch's threads: one, as many as work apart, more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def test_images_come_back_in_order_and_without_gradients(threads):
     images = torch.arange(5.0, requires_grad=True)[:, None, None, None].expand(5, 3, 8, 8)
     with torch.no_grad():

@@ -8,17 +8,9 @@ from torch.testing import assert_close
 from crossview.detector import nnpack
 from crossview.detector.apart import for_each_image
 from crossview.detector.nnpack import convolve
+from tests.threads import pytorch_threads
 
 pytestmark = pytest.mark.skipif(not nnpack.is_available(), reason="this PyTorch has no NNPACK here")
-
-
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    """The number of PyTorch's threads: one, as many as work apart, more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("images", [1, 2, 3])
@@ -31,16 +23,13 @@ def test_results_are_those_of_the_direct_convolution(images, channels, threads):
 
 def test_the_number_of_threads_does_not_matter():
     maps, weight, bias = torch.randn(3, 16, 40, 50), torch.randn(9, 16, 3, 3), torch.randn(9)
-    before, found = torch.get_num_threads(), []
-    try:
-        for number in (1, 2):
-            torch.set_num_threads(number)
+    found = []
+    for number in (1, 2):
+        with pytorch_threads(number):
             found += [
                 convolve(maps, weight, bias),
                 torch.cat([convolve(image, weight, bias) for image in maps.split(1)]),
             ]
-    finally:
-        torch.set_num_threads(before)
     assert all(torch.equal(one, found[0]) for one in found)
 
 

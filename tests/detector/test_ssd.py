@@ -9,6 +9,7 @@ from crossview.detector.backbone import Backbone
 from crossview.detector.ssd import SSD, ExtraLayers, L2Normalization
 from crossview.detector.vgg import VGG16
 from crossview.geometry.boxes import to_corners
+from tests.threads import pytorch_threads
 
 SCALES = (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05)
 RATIOS = ((1, 2, 1 / 2), *((1, 2, 1 / 2, 3, 1 / 3),) * 3, (1, 2, 1 / 2), (1, 2, 1 / 2))
@@ -195,15 +196,10 @@ def test_anchors_are_not_part_of_a_checkpoint():
 @pytest.mark.parametrize("threads", [1, 2])
 def test_images_taken_apart_give_what_they_give_together(threads, monkeypatch):
     network, images = narrow().eval(), torch.randint(0, 256, (3, 3, 300, 600), dtype=torch.uint8)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        with torch.inference_mode():
-            apart = network(images)
-            monkeypatch.setattr(ssd, "MOST_THREADS", 0)
-            together = network(images)
-    finally:
-        torch.set_num_threads(before)
+    with pytorch_threads(threads), torch.inference_mode():
+        apart = network(images)
+        monkeypatch.setattr(ssd, "MOST_THREADS", 0)
+        together = network(images)
     assert_close(apart, together, rtol=1e-4, atol=1e-4)
 
 

@@ -15,6 +15,7 @@ from crossview.detector.winograd import (
     WinogradConv2d,
     is_fast_for,
 )
+from tests.threads import pytorch_threads
 
 needs_nnpack = pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="this PyTorch has no NNPACK here")
 WIDE = FEWEST_GRADIENT_CHANNELS
@@ -95,14 +96,11 @@ def test_only_the_gradients_that_are_wanted_are_computed(count):
 
 @needs_nnpack
 def test_the_number_of_threads_changes_nothing():
-    convolution, maps, before = layer(16, 16), torch.randn(2, 16, 50, 60), torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    convolution, maps = layer(16, 16), torch.randn(2, 16, 50, 60)
+    with pytorch_threads(1):
         alone = convolution(maps)
-        torch.set_num_threads(2)
+    with pytorch_threads(2):
         assert torch.equal(convolution(maps), alone)
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_it_is_for_large_maps_in_single_precision_in_the_ordinary_order():
