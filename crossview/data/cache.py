@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -29,18 +28,6 @@ VERSION: Final = 1
 TICK_NS: Final = 50_000_000
 """A file can change twice within one tick of the file system's clock (up to 10 ms) and keep its time and size, so what
 was changed just before it was read is not kept."""
-
-
-def default_cache_dir() -> Path:
-    """$CROSSVIEW_CACHE, else $XDG_CACHE_HOME/crossview, else ~/.cache/crossview."""
-    if own := os.environ.get("CROSSVIEW_CACHE"):
-        return Path(own).expanduser()
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "crossview"
-    try:
-        return Path.home() / ".cache" / "crossview"
-    except RuntimeError:  # a user without a home, as in containers
-        return Path(tempfile.gettempdir()) / "crossview"
 
 
 class AnnotationCache:

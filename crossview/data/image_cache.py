@@ -27,7 +27,8 @@ import h5py
 import numpy as np
 
 from crossview.data.augment.raster import GRIDS, grid_of
-from crossview.data.cache import TICK_NS, default_cache_dir
+from crossview.data.cache import TICK_NS
+from crossview.data.cache_folder import default_cache_dir
 from crossview.data.errors import DataError
 from crossview.data.image_files import check_size
 from crossview.data.images import decode_image, read_image_file

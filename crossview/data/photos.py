@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from crossview.data.cache import AnnotationCache, default_cache_dir
+from crossview.data.cache import AnnotationCache
+from crossview.data.cache_folder import default_cache_dir
 from crossview.data.class_filter import ClassFilter, UnknownPolicy
 from crossview.data.errors import DataError, Problems, Report
 from crossview.data.folders import OneOrMore, as_tuple

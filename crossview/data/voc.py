@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from crossview.data.cache import AnnotationCache, default_cache_dir
+from crossview.data.cache import AnnotationCache
+from crossview.data.cache_folder import default_cache_dir
 from crossview.data.class_filter import ClassFilter, UnknownPolicy
 from crossview.data.errors import Problems, Report
 from crossview.data.folders import Layout, OneOrMore, as_tuple, find_sources, find_views

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossview.geometry.camera import Camera
-from crossview.geometry.ground import Array, GroundPoints
+from crossview.geometry.ground import Array, GroundPoints, polar_variances
 from crossview.geometry.relative_pose import STATED, robust_cost
 
 MIN_PROBABILITY = 1e-3  # no detection and no co-visibility is surer than that
@@ -108,15 +108,11 @@ class _Rays:
         bearing = self.bearing + correction[2]
         sin, cos = np.sin(bearing), np.cos(bearing)
         across = self.across + pose_sigmas[2] ** 2 * self.turned
-        shared = across + pose_sigmas[0] ** 2
-        excess = self.along - across
-        excess_sin = excess * sin
+        shared = pose_sigmas[0] ** 2
         return (
             self.start[0] + (self.distance * sin + correction[0]),
             self.start[1] + (self.distance * cos + correction[1]),
-            excess_sin * sin + shared,
-            excess_sin * cos,
-            excess * (cos * cos) + shared,
+            *polar_variances(sin, cos, self.along + shared, across + shared),
         )
 
 

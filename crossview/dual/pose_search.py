@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from crossview.geometry.ground import Array, GroundPoints
+from crossview.geometry.ground import Array, GroundPoints, polar_variances
 from crossview.geometry.relative_pose import PosePrior, robust_cost, robust_power
 
 STEPS = (-1.3, 0.0, 1.3)  # of the grid, in sigmas of the relative pose, for each of its three numbers
@@ -50,10 +50,9 @@ def search_pose(
     pose = REMAINING_SHARE * prior.sigmas()
     variances = []
     for view in (view_1, view_2):
-        sin, cos = np.sin(view.bearing), np.cos(view.bearing)
-        a, b = view.along**2, view.across**2 + (pose[2] * view.distance) ** 2
-        east, mixed, north = a * sin**2 + b * cos**2, (a - b) * sin * cos, a * cos**2 + b * sin**2
-        variances.append((east + pose[0] ** 2, mixed, north + pose[0] ** 2))
+        along = view.along**2 + pose[0] ** 2
+        across = view.across**2 + (pose[2] * view.distance) ** 2 + pose[0] ** 2
+        variances.append(polar_variances(np.sin(view.bearing), np.cos(view.bearing), along, across))
     # The turn of the small ellipses with a candidate's heading is neglected.
     east, mixed, north = (first[:, None] + second for first, second in zip(*variances, strict=True))
     determinant = east * north - mixed * mixed

@@ -159,10 +159,22 @@ class GroundPoints(NamedTuple):
 
 def polar_covariance(bearing: Array, along: Array, across: Array) -> Array:
     """Covariance (N, 2, 2) of points with standard deviations along and across the ray of a bearing, all (N,)."""
-    sin, cos = np.sin(bearing), np.cos(bearing)
-    a, b = along * along, across * across
-    east, north, mixed = a * sin * sin + b * cos * cos, a * cos * cos + b * sin * sin, (a - b) * sin * cos
+    east, mixed, north = polar_variances(np.sin(bearing), np.cos(bearing), along * along, across * across)
     return np.stack((east, mixed, mixed, north), axis=-1).reshape(-1, 2, 2)
+
+
+def polar_variances(sin: Array, cos: Array, along: Array, across: Array) -> tuple[Array, Array, Array]:
+    """Covariance (...) in east, mixed and north, from variances along and across the ray of a bearing.
+
+    Args:
+        sin: (...) of the bearing.
+        cos: (...) of the bearing.
+        along: (...) variance along the ray.
+        across: (...) variance across it.
+    """
+    excess = along - across
+    excess_sin = excess * sin
+    return excess_sin * sin + across, excess_sin * cos, excess * (cos * cos) + across
 
 
 def ground_points(camera: Camera, boxes: ArrayLike, foot: FootSigma) -> GroundPoints:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossview.geometry.ground import Array, GroundPoints
+from crossview.geometry.ground import Array, GroundPoints, polar_variances
 
 STEP_TOLERANCE = 1e-2  # prior sigmas; a fit that changes by less has arrived, far within what its points tell
 COST_TOLERANCE = 1e-6  # nats; points that already agree fit equally well up to rounding
@@ -116,9 +116,8 @@ class _MatchedPoints:
         self.cameras = np.array([view.camera for view in views])
         self.distance = np.array([view.distance for view in views])
         self.bearing = np.array([view.bearing for view in views])
-        across = np.array([view.across for view in views]) ** 2
-        self.excess = np.array([view.along for view in views]) ** 2 - across
-        self.across = across[0] + across[1]
+        self.along = np.array([view.along for view in views]) ** 2
+        self.across = np.array([view.across for view in views]) ** 2
 
     def gaps(self, corrections: Array) -> _Gaps:
         """The gaps after corrections (2, 3)."""
@@ -127,9 +126,8 @@ class _MatchedPoints:
         offsets = (self.distance * direction).swapaxes(0, 1)
         start = self.cameras + corrections[:, :2]
         gaps = offsets[0] - offsets[1] + (start[0] - start[1])[:, None]
-        excess = self.excess * direction
-        east, north = (excess * direction).sum(axis=1) + self.across
-        mixed = (excess[0] * direction[1]).sum(axis=0)
+        of_views = polar_variances(direction[0], direction[1], self.along, self.across)
+        east, mixed, north = (first + second for first, second in of_views)
         inverse = np.array((north, -mixed, east)) / (east * north - mixed * mixed)
         squares = inverse[0] * gaps[0] ** 2 + 2 * inverse[1] * gaps[0] * gaps[1] + inverse[2] * gaps[1] ** 2
         return _Gaps(offsets, gaps, inverse, squares)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from crossview.data import parsing
 from crossview.data.annotation import ViewAnnotation
-from crossview.data.cache import default_cache_dir
 from crossview.data.errors import DataError
 from crossview.data.voc import PairedAnnotations, PairedVocReader
 from tests.data.make_voc import ANNOTATIONS, IMAGES, Item, View, write_pair_dataset, write_sets, write_view
@@ -299,33 +298,6 @@ def test_a_failed_write_leaves_the_old_cache_and_no_parts(root, cache_dir, monke
 def test_no_cache(root, cache_dir):
     assert len(read(root, cache_dir, use_cache=False).views) == 4
     assert not cache_dir.exists()
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"CROSSVIEW_CACHE": "/own", "XDG_CACHE_HOME": "/xdg", "HOME": "/home/me"}, "/own"),
-        ({"XDG_CACHE_HOME": "/xdg", "HOME": "/home/me"}, "/xdg/crossview"),
-        ({"CROSSVIEW_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home/me"}, "/home/me/.cache/crossview"),
-        ({"CROSSVIEW_CACHE": "~/own", "HOME": "/home/me"}, "/home/me/own"),
-    ],
-)
-def test_where_caches_are(monkeypatch, variables, expected):
-    for name in ("CROSSVIEW_CACHE", "XDG_CACHE_HOME", "HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert default_cache_dir() == Path(expected)
-
-
-def test_a_user_without_home_has_a_cache_too(monkeypatch):
-    def no_home():
-        raise RuntimeError("Could not determine home directory.")
-
-    for name in ("CROSSVIEW_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(Path, "home", no_home)
-    assert default_cache_dir().name == "crossview"
 
 
 def test_the_default_place_is_outside_the_data(tmp_path, monkeypatch):

@@ -8,19 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import crossview
+from crossview.data.cache_folder import default_cache_dir
 from crossview.data.locking import locked
 from crossview.data.streets.settings import StreetSettings
 
 SAMPLE_STREETS = 26  # enough to train on for a quarter of an hour, rendered in a minute
-
-
-def default_cache_dir() -> Path:
-    """``CROSSVIEW_CACHE`` if set, else ``$XDG_CACHE_HOME/crossview``, else ``~/.cache/crossview``."""
-    chosen = os.environ.get("CROSSVIEW_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser().absolute() if base else Path.home() / ".cache") / "crossview"
 
 
 def ensure_sample(cache_dir: Path | None = None, settings: StreetSettings | None = None) -> Path:

@@ -175,20 +175,3 @@ def test_failed_sample_says_what_to_do(tmp_path):
     target.write_text("in the way")
     with pytest.raises(RuntimeError, match="CROSSVIEW_CACHE"):
         ensure_sample(tmp_path, blocked)
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({"CROSSVIEW_CACHE": "/a", "XDG_CACHE_HOME": "/b"}, "/a"),  # the override wins
-        ({"XDG_CACHE_HOME": "/b"}, "/b/crossview"),
-        ({}, "/home/someone/.cache/crossview"),
-    ],
-)
-def test_cache_folder(monkeypatch, environment, expected):
-    for key in ("CROSSVIEW_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(key, raising=False)
-    monkeypatch.setenv("HOME", "/home/someone")
-    for key, value in environment.items():
-        monkeypatch.setenv(key, value)
-    assert sample.default_cache_dir() == Path(expected)
