@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,22 @@ def run_folder(resume: str | None, new: str) -> str:
 
     A folder that cannot be resumed is left as it is; `crossview.resume` says why.
     """
-    return resume if resume is not None and _is_run(resume) else agreed(new)
+    return resume if resume is not None and _is_run(resume) else agreed(_claimed(new) if rank() == 0 else new)
+
+
+@cache
+def _claimed(new: str) -> str:
+    """A folder of this name that no other run has, made at once: two that start within a second mean the same name."""
+    name, number = new, 2
+    while True:
+        try:
+            Path(name).mkdir(parents=True)
+        except FileExistsError:
+            name, number = f"{new}_{number}", number + 1
+            continue
+        except OSError:  # Hydra will not be able to make it, either, and says so
+            return new
+        return name
 
 
 def config_folder(resume: str | None) -> str | None:

@@ -16,12 +16,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.utilities import rank_zero_only
 from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's parser raises it
 
 from crossview.checkpoints import read_checkpoint
 from crossview.csv_log import forget_after
 from crossview.files import write_whole
+from crossview.launch import rank
 from crossview.signals import Stopped
 from crossview.user_errors import UserError
 
@@ -46,13 +46,26 @@ def last_checkpoint(run_dir: Path) -> Path:
     return run_dir / "checkpoints" / "last.ckpt"
 
 
+def check_new(run_dir: Path) -> None:
+    """Checks that a new run does not write over an earlier one.
+
+    Raises:
+        UserError: its folder has a checkpoint already.
+    """
+    if rank() == 0 and last_checkpoint(run_dir).exists():
+        raise UserError(
+            f"hydra.run.dir: {run_dir} has the checkpoints of an earlier run, expected a new folder; "
+            f"resume={run_dir} goes on with that run"
+        )
+
+
 @contextmanager
 def resumable(run_dir: Path) -> Iterator[None]:
     """Says how to go on if a signal ends what is done inside."""
     try:
         yield
     except Stopped as end:
-        if _is_first_process():
+        if rank() == 0:
             found = last_checkpoint(run_dir).is_file()
             advice = f"Go on with: python -m crossview.train resume={run_dir}" if found else "It has no checkpoint yet."
             print(f"\n{end.signal.name} ended the run. {advice}", file=sys.stderr)
@@ -84,21 +97,17 @@ def resumed(config: DictConfig, overrides: Sequence[str] | None = None) -> DictC
     OmegaConf.set_struct(saved, False)
     for name in changes:
         OmegaConf.update(saved, name, OmegaConf.select(config, name))
-    if changes and _is_first_process():
+    if changes and rank() == 0:
         write_whole(run_dir / ".hydra" / "config.yaml", OmegaConf.to_yaml(saved))
     # What the run started from has done its work, and may be gone.
     saved.resume, saved.run_dir, saved.ckpt, saved.init.weights = str(run_dir), str(run_dir), None, None
     if "weights" in saved.model.backbone:
         saved.model.backbone.weights = None
     OmegaConf.set_struct(saved, True)
-    if _is_first_process():
+    if rank() == 0:
         last = state["callbacks"]["LastCheckpoint"]
         forget_after(run_dir / "metrics.csv", last["log_step"], last["validation_is_due"])
     return saved
-
-
-def _is_first_process() -> bool:
-    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
 
 
 def _check_changes(names: Sequence[str]) -> None:

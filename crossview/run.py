@@ -25,7 +25,7 @@ from crossview.initial_weights import initialise
 from crossview.launch import check_devices
 from crossview.memory import keep_freed_memory
 from crossview.processes import Processes, end_with_parent
-from crossview.resume import last_checkpoint, resumable, resumed
+from crossview.resume import check_new, last_checkpoint, resumable, resumed
 from crossview.signals import watch
 from crossview.user_errors import explained
 
@@ -43,7 +43,9 @@ def train(config: DictConfig) -> float | None:
     """
     end_with_parent()
     with explained(), watch.watching(), resumable(Path(config.resume or config.run_dir)):
-        if config.resume is not None:
+        if config.resume is None:
+            check_new(Path(config.run_dir))
+        else:
             config = resumed(config)
         return _train(config, Path(config.run_dir))
 

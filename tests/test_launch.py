@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from crossview import command
 from crossview.build import ConfigError
 from crossview.command import config_folder, run_folder
 from crossview.launch import agreed, by_torchrun, check_devices, console_level, log_name, rank
@@ -22,9 +23,25 @@ def plain(monkeypatch):
 
 def test_a_process_by_itself_is_the_first():
     assert (rank(), by_torchrun()) == (0, False)
-    assert agreed("folder") == run_folder(None, "folder") == "folder"
+    assert agreed("folder") == "folder"
     assert config_folder(None) == ".hydra"
     assert (log_name("train"), console_level()) == ("train", "INFO")
+
+
+def test_each_run_has_a_folder_of_its_own(tmp_path):
+    name = str(tmp_path / "runs" / "now")
+    taken = []
+    for _ in range(3):  # three processes that start within the same second
+        command._claimed.cache_clear()
+        taken += [run_folder(None, name), run_folder(None, name)]
+    assert taken == [name, name, f"{name}_2", f"{name}_2", f"{name}_3", f"{name}_3"]
+    assert all((tmp_path / "runs" / folder).is_dir() for folder in ("now", "now_2", "now_3"))
+
+
+def test_a_folder_that_cannot_be_made_is_left_to_hydra(tmp_path):
+    (tmp_path / "file").touch()
+    name = str(tmp_path / "file" / "now")
+    assert run_folder(None, name) == name
 
 
 def test_a_further_process_leaves_config_and_console_to_the_first(monkeypatch):
@@ -53,12 +70,14 @@ def test_processes_of_torchrun_agree_on_what_the_first_one_says(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    code = "import os; from crossview.command import run_folder; print(run_folder(None, os.environ['RANK']))"
+    code = "import os; from crossview.command import run_folder; print(run_folder(None, os.environ['NAME']))"
     started = []
     for number in ("1", "0"):
-        own = command_environment(tmp_path) | common | {"RANK": number, "LOCAL_RANK": number}
+        name = str(tmp_path / number)
+        own = command_environment(tmp_path) | common | {"RANK": number, "LOCAL_RANK": number, "NAME": name}
         started.append(subprocess.Popen([sys.executable, "-c", code], env=own, stdout=subprocess.PIPE, text=True))
-    assert [process.communicate(timeout=240)[0].strip() for process in started] == ["0", "0"]
+    assert [process.communicate(timeout=240)[0].strip() for process in started] == [str(tmp_path / "0")] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["0"], "one makes the folder"
 
 
 @pytest.mark.parametrize(("devices", "nodes", "started", "fits"), [(2, 2, 4, True), (1, 1, 2, False), (2, 1, 4, False)])

@@ -161,6 +161,13 @@ def test_what_would_make_another_run_of_it_is_refused(override, run_dir):
     assert "trainer.max_epochs" in said
 
 
+def test_another_run_does_not_write_over_this_one(run_dir):
+    before = (run_dir / "checkpoints/last.ckpt").read_bytes()
+    with pytest.raises(UserError, match=rf"hydra\.run\.dir: {run_dir} has the checkpoints .* resume={run_dir} goes on"):
+        train(tiny_config(f"run_dir={run_dir}"))
+    assert (run_dir / "checkpoints/last.ckpt").read_bytes() == before
+
+
 def test_a_missing_folder_is_said(tmp_path):
     said = refusal(tmp_path / "nowhere")
     assert "found no folder" in said

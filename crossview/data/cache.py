@@ -61,15 +61,17 @@ class AnnotationCache:
             notices.append(f"the annotation cache {self.path} cannot be used ({error}): annotations are parsed again")
             return Table.empty()
 
-    def save(self, table: Table, notices: list[str]) -> None:
+    def save(self, table: Table, read_from: int, notices: list[str]) -> None:
         """Replace the cache at once, so that nobody ever sees half of it.
 
         Args:
             table: What to keep.
+            read_from: When reading its files began, nanoseconds since the epoch.
             notices: Takes a line if the cache cannot be written.
         """
         newest = table.views["stamp"][:, (0, 2)].max(axis=1)
-        settled = table.take(np.flatnonzero(np.abs(newest - time.time_ns()) > TICK_NS).tolist())
+        within = (newest >= read_from - TICK_NS) & (newest <= time.time_ns() + TICK_NS)
+        settled = table.take(np.flatnonzero(~within).tolist())
         texts = np.frombuffer(json.dumps({"keys": settled.keys, "names": settled.names}).encode(), np.uint8)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -146,7 +146,10 @@ def _corners(bbox: object) -> tuple[float, float, float, float] | None:
         return None
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in bbox):
         return None
-    x, y, width, height = map(float, bbox)
+    try:
+        x, y, width, height = map(float, bbox)
+    except OverflowError:  # JSON's integers have no end
+        return None
     box = x, y, x + width, y + height
     return box if all(map(math.isfinite, box)) else None
 

@@ -122,8 +122,8 @@ class CsvReader(ListingReader):
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 rows = csv.reader(file, delimiter=self._delimiter, strict=True)
-                places = self._places(path, next(rows, []))
                 try:
+                    places = self._places(path, next(rows, []))
                     for row in rows:
                         if len(row) > max(places.values()):
                             yield rows.line_num, {key: row[place].strip() for key, place in places.items()}

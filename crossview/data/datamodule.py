@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from crossview.cores import usable_cores
 from crossview.data.augment import Augmentation
 from crossview.data.errors import DataError
+from crossview.data.folders import as_tuple
 from crossview.data.image_cache import ImageCache
 from crossview.data.image_files import ImageSource
 from crossview.data.loader import TrainLoader
@@ -126,8 +127,8 @@ class SampleDataModule(LightningDataModule, Generic[Samples]):
             for notice in found.notices:
                 self._tell(notice)
             augment = self._augment if split == "train" else None
-            cache, sets = self._image_cache, self.image_sets[split]
-            images = None if cache is None else cache.images(found.views, f"{root} {sets}", self._tell)
+            cache, sets = self._image_cache, as_tuple(self.image_sets[split])
+            images = None if cache is None else cache.images(found.views, f"{root.resolve()} {sets}", self._tell)
             self._datasets[split] = self._dataset(found, augment, images)
         return self._datasets[split]
 

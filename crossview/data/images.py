@@ -61,30 +61,14 @@ def read_image_size(path: Path | str) -> tuple[int, int]:
         raise DataError(f"{path}: the image cannot be read ({error.strerror or error})") from error
 
 
-def load_image(path: Path | str, max_reduction: int = 1, at_least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """Decode an image.
-
-    Args:
-        path: A JPEG or PNG file.
-        max_reduction: 1, 2, 4 or 8: the image is shrunk by at most this factor while decoding.
-        at_least: Width and height below which the image must not be shrunk; without it `max_reduction` is used
-            as it is. An image that is smaller than this keeps its size.
-
-    Returns:
-        (h, w, 3) uint8 RGB. With reduction r, h and w are height / r and width / r rounded (up for JPEG), so a
-        caller must scale boxes by the shape of the result, not by 1 / r.
+def load_image(path: Path | str, reduction: int = 1) -> NDArray[np.uint8]:
+    """Read and decode an image file, see `decode_image`.
 
     Raises:
         DataError: If the file cannot be read or decoded, is neither JPEG nor PNG, or ends early.
-        ValueError: If `max_reduction` is none of `REDUCTIONS`.
+        ValueError: If `reduction` is none of `REDUCTIONS`.
     """
-    _check_reduction("max_reduction", max_reduction)
-    encoded = read_image_file(path)
-    reduction = max_reduction
-    if at_least is not None:
-        width, height = _size(io.BytesIO(encoded), path)
-        reduction = _reduction(width, height, max_reduction, at_least)
-    return decode_image(encoded, path, reduction)
+    return decode_image(read_image_file(path), path, reduction)
 
 
 def read_image_file(path: Path | str) -> bytes:
@@ -108,13 +92,15 @@ def decode_image(encoded: bytes, path: Path | str, reduction: int = 1) -> NDArra
         reduction: 1, 2, 4 or 8: the image is shrunk by this factor while decoding.
 
     Returns:
-        (h, w, 3) uint8 RGB as `load_image` says.
+        (h, w, 3) uint8 RGB. With reduction r, h and w are height / r and width / r rounded (up for JPEG), so a
+        caller must scale boxes by the shape of the result, not by 1 / r.
 
     Raises:
         DataError: If the image cannot be decoded, is neither JPEG nor PNG, or ends early.
         ValueError: If `reduction` is none of `REDUCTIONS`.
     """
-    _check_reduction("reduction", reduction)
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction is {reduction}; expected one of {', '.join(map(str, REDUCTIONS))}")
     width, height = _size(io.BytesIO(encoded), path)
     try:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -123,17 +109,6 @@ def decode_image(encoded: bytes, path: Path | str, reduction: int = 1) -> NDArra
     if image is None:
         raise DataError(f"{path}: the image ({width}x{height}) cannot be decoded; the file is damaged, replace it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
-
-
-def _check_reduction(name: str, value: int) -> None:
-    if value not in REDUCTIONS:
-        raise ValueError(f"{name} is {value}; expected one of {', '.join(map(str, REDUCTIONS))}")
-
-
-def _reduction(width: int, height: int, max_reduction: int, at_least: tuple[int, int]) -> int:
-    """The largest factor up to `max_reduction` that leaves at least the asked size; 1 if none does."""
-    fitting = [r for r in REDUCTIONS if r <= max_reduction and width >= r * at_least[0] and height >= r * at_least[1]]
-    return max(fitting, default=1)
 
 
 def _size(file: BinaryIO, path: Path | str) -> tuple[int, int]:

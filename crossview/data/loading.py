@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ class Loader:
         Returns:
             The views that could be read, in another order, and what is wrong with single objects by their number.
         """
+        read_from = time.time_ns()
         cached = self.cache.load(report.notices) if self.cache else Table.empty()
         rows = {key: row for row, key in enumerate(cached.keys)}
         old_stamps = cached.views["stamp"].tolist()
@@ -67,5 +69,5 @@ class Loader:
             return hits, {}
         parsed = parse_views(changed, stamps, read, report, workers=self.workers, progress=self.progress)
         if self.cache and parsed.sound:
-            self.cache.save(merged(cached, parsed.table.take(parsed.sound)), report.notices)
+            self.cache.save(merged(cached, parsed.table.take(parsed.sound)), read_from, report.notices)
         return hits.join(parsed.table), {len(hits.objects) + item: fault for item, fault in parsed.faults.items()}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from crossview.data.voc_xml import Fault
 
 OutsidePolicy = Literal["raise", "clip", "drop"]
+PanoramaOutsidePolicy = Literal["raise", "clip", "drop", "wrap"]
 DegeneratePolicy = Literal["raise", "drop"]
 FirstPixel = Literal[0, 1]
 
@@ -36,15 +37,18 @@ class ObjectPolicies:
     """What to make of the objects; see the readers for the meaning of each field.
 
     Attributes:
+        boxes_outside: "wrap" for panoramas only: a box that reaches over one side goes on at the other.
         first_pixel: The number that files give to the first pixel: 1 with inclusive corners as in VOC, 0 with half-open
             boxes.
+        panoramas: Whether the images are panoramas.
     """
 
     classes: ClassFilter
     exclude_truncated: bool = False
-    boxes_outside: OutsidePolicy = "clip"
+    boxes_outside: PanoramaOutsidePolicy = "clip"
     degenerate_boxes: DegeneratePolicy = "raise"
     first_pixel: FirstPixel = 1
+    panoramas: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing.
@@ -52,7 +56,8 @@ class ObjectPolicies:
         Raises:
             DataError: If a value is not one of the names.
         """
-        check_choices(self, boxes_outside=OutsidePolicy, degenerate_boxes=DegeneratePolicy, first_pixel=FirstPixel)
+        outside = PanoramaOutsidePolicy if self.panoramas else OutsidePolicy
+        check_choices(self, boxes_outside=outside, degenerate_boxes=DegeneratePolicy, first_pixel=FirstPixel)
 
 
 def check_choices(settings: object, **choices: object) -> None:
@@ -72,7 +77,7 @@ class Usable(NamedTuple):
 
     Attributes:
         kept: Which objects are used.
-        boxes: (all objects, 4) 0-based and half-open, within the image where `kept`.
+        boxes: (all objects, 4) 0-based and half-open, within the image where `kept`; with "wrap" xmax may be beyond W.
         labels: (all objects,) 1..C where `kept`.
     """
 
@@ -162,14 +167,16 @@ def _inside(
     table: Table, boxes: NDArray[np.float64], kept: NDArray[np.bool_], policies: ObjectPolicies, report: Report
 ) -> NDArray[np.bool_]:
     """Where a box may stay; clips the boxes in place if that is the policy."""
-    limits = np.tile(table.views["size"], 2)[table.owners]  # (objects, 4): W, H, W, H
+    limits = np.tile(table.views["size"], 2)[table.owners].astype(np.float64)  # (objects, 4): W, H, W, H
+    if policies.boxes_outside == "wrap":
+        _wrap(table, boxes, limits, kept, report)
     outside = kept & ((boxes < 0) | (boxes > limits)).any(axis=1)
     least = policies.first_pixel
     kind = (
         f"a box outside the image: expected {least} <= xmin < xmax <= width and {least} <= ymin < ymax <= height; "
         "correct the annotation or set boxes_outside=clip or drop"
     )
-    if policies.boxes_outside != "clip":
+    if policies.boxes_outside in ("raise", "drop"):
         remark = "boxes outside their image were dropped (boxes_outside=drop)"
         apply_policy(table, outside, policies.boxes_outside, kind, remark, report)
         return ~outside
@@ -178,9 +185,25 @@ def _inside(
     if outside.any():
         report.notices.append(
             f"{outside.sum()} boxes reach outside their image (first: {table.place(np.flatnonzero(outside)[0])}): "
-            f"{outside.sum() - gone.sum()} were clipped, {gone.sum()} wholly outside were dropped (boxes_outside=clip)"
+            f"{outside.sum() - gone.sum()} were clipped, {gone.sum()} wholly outside were dropped "
+            f"(boxes_outside={policies.boxes_outside})"
         )
     return ~gone
+
+
+def _wrap(
+    table: Table, boxes: NDArray[np.float64], limits: NDArray[np.float64], kept: NDArray[np.bool_], report: Report
+) -> None:
+    """Gives boxes over the left or right side of a panorama the form 0 <= xmin < W < xmax, and lets that be inside."""
+    left, right, width = boxes[:, 0], boxes[:, 2], limits[:, 0].copy()
+    crosses = kept & (right - left <= width) & (((left < 0) & (right > 0)) | ((left < width) & (right > width)))
+    boxes[crosses & (left < 0), 0::2] += width[crosses & (left < 0), None]
+    limits[crosses, 2] = 2 * width[crosses]
+    if crosses.any():
+        report.notices.append(
+            f"{crosses.sum()} boxes reach over a side of their panorama and go on at the other one (first: "
+            f"{table.place(np.flatnonzero(crosses)[0])}, boxes_outside=wrap)"
+        )
 
 
 def apply_policy(table: Table, found: NDArray[np.bool_], policy: str, kind: str, remark: str, report: Report) -> None:

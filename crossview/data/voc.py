@@ -22,7 +22,7 @@ from crossview.data.errors import Problems, Report
 from crossview.data.folders import Layout, OneOrMore, as_tuple, find_sources, find_views
 from crossview.data.image_sets import PAIR_SETS, ListedPair, read_sets
 from crossview.data.loading import Loader
-from crossview.data.object_policies import DegeneratePolicy, ObjectPolicies, OutsidePolicy
+from crossview.data.object_policies import DegeneratePolicy, ObjectPolicies, PanoramaOutsidePolicy
 from crossview.data.parsing import read_panorama
 from crossview.data.policies import DuplicatePolicy, Policies, YawUnit, annotate
 
@@ -73,7 +73,8 @@ class PairedVocReader:
             cameras and says so in a notice.
         yaw_unit: Unit of <yaw>.
         boxes_outside: What to do with boxes that reach outside the image: "clip" (wholly outside: drop), "drop", both
-            with one notice, or "raise".
+            with one notice, or "raise". With "wrap" a box over the left or right side goes on at the other one (xmax
+            greater than the width, or xmin negative); what reaches over top and bottom is clipped.
         degenerate_boxes: What to do with boxes with xmin >= xmax or ymin >= ymax in the file.
         duplicate_ids: Whether an id twice in one view is an error, or such objects are taken as having no id
             ("forget", with a notice).
@@ -105,7 +106,7 @@ class PairedVocReader:
         exclude_truncated: bool = False,
         location_order: LocationOrder = "auto",
         yaw_unit: YawUnit = "radians",
-        boxes_outside: OutsidePolicy = "clip",
+        boxes_outside: PanoramaOutsidePolicy = "clip",
         degenerate_boxes: DegeneratePolicy = "raise",
         duplicate_ids: DuplicatePolicy = "raise",
         cache_dir: str | os.PathLike[str] | None = None,
@@ -131,6 +132,7 @@ class PairedVocReader:
                 exclude_truncated=exclude_truncated,
                 boxes_outside=boxes_outside,
                 degenerate_boxes=degenerate_boxes,
+                panoramas=True,
             ),
             location_order=location_order,
             yaw_unit=yaw_unit,

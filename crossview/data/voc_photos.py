@@ -97,7 +97,7 @@ class VocPhotoReader(PhotoReader):
 
     def _in_sets(self, sources: Sequence[Source], names: Sequence[str], report: Report) -> list[FileKey]:
         """The images of sets."""
-        keys: list[FileKey] = []
+        keys: dict[FileKey, None] = {}
         repeated: list[str] = []
         listed = read_sets(self.root, [source.sets for source in sources], names, VIEW_SETS, report)
         for source, views in zip(sources, listed, strict=True):
@@ -106,12 +106,15 @@ class VocPhotoReader(PhotoReader):
                 place = f"{view.file}:{view.line}"
                 if places.setdefault(view.name, place) != place:
                     repeated.append(place)
-            keys.extend(find_views(source, places, self.image_suffixes, report.problems).values())
+            for name, key in find_views(source, places, self.image_suffixes, report.problems).items():
+                if key in keys:
+                    repeated.append(places[name])
+                keys[key] = None
         if repeated:
             report.notices.append(
                 f"{len(repeated)} images are listed more than once and read once (first: {repeated[0]})"
             )
-        return keys
+        return list(keys)
 
     def _everywhere(self, sources: Sequence[Source], report: Report) -> list[FileKey]:
         """All images that have an annotation."""

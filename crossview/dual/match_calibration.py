@@ -1,7 +1,7 @@
 """Fits a matcher's settings to pairs whose identities are known.
 
 Convention:
-    That of `crossview.dual.matching`. A known pair has an identity for each detection; -1 where there is none.
+    That of `crossview.dual.matching`. A known pair says for each detection which object it shows, if it is known.
     Three steps: how far the stated poses are off, how far the boxes' feet and sizes are, and what a match is worth.
 """
 
@@ -52,18 +52,22 @@ class KnownPair(NamedTuple):
     Attributes:
         view_1: its detections.
         view_2: its detections.
-        ids_1: (D1,) int64, -1 for detections that show no known object.
+        ids_1: (D1,) int64, of the object that a detection shows; meaningless without one.
         ids_2: (D2,) int64.
+        has_id_1: (D1,) bool, which detections show a known object.
+        has_id_2: (D2,) bool.
     """
 
     view_1: PairView
     view_2: PairView
     ids_1: Rows
     ids_2: Rows
+    has_id_1: NDArray[np.bool_]
+    has_id_2: NDArray[np.bool_]
 
     def same(self) -> NDArray[np.bool_]:
         """Whether two detections show the same object, (D1, D2) bool."""
-        return np.asarray((self.ids_1[:, None] == self.ids_2) & (self.ids_1[:, None] >= 0))
+        return np.asarray((self.ids_1[:, None] == self.ids_2) & self.has_id_1[:, None] & self.has_id_2)
 
 
 def calibrate(matcher: PairMatcher, pairs: Sequence[KnownPair], fit_poses_too: bool = True) -> PairMatcher:

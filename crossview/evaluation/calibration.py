@@ -14,15 +14,15 @@ from crossview.metrics.matching import TRUE_POSITIVE, match_views
 
 
 def known_pair(scene: Scene, settings: MatchSettings) -> KnownPair:
-    """A scene's detections with the identities of the objects that they hit; -1 for none."""
+    """A scene's detections with the identities of the objects that they hit."""
     objects = scene_objects([scene])
     found = match_views(scene_detections([scene]), objects, period=scene_periods([scene]))
     hit = found.flags == TRUE_POSITIVE  # of several detections of an object the best
     target = torch.where(hit, found.targets, 0)
-    ids = torch.where(hit & objects.has_id.gather(2, target), objects.ids.gather(2, target), -1)[0]
+    ids, has_id = objects.ids.gather(2, target)[0].numpy(), (hit & objects.has_id.gather(2, target))[0].numpy()
     used = [np.flatnonzero(view.detections.scores >= settings.min_score) for view in scene.views]
     one, two = (pair_view(view, rows) for view, rows in zip(scene.views, used, strict=True))
-    return KnownPair(one, two, ids[0].numpy()[used[0]], ids[1].numpy()[used[1]])
+    return KnownPair(one, two, *(values[view][used[view]] for values in (ids, has_id) for view in (0, 1)))
 
 
 def calibrated(matcher: PairMatcher, scenes: Sequence[Scene], settings: MatchSettings) -> PairMatcher:

@@ -3,13 +3,14 @@
 import base64
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crossview.data.errors import DataError
+from crossview.data.images import load_image
 from crossview.evaluation.outcomes import PairNumbers, PairOutcome
 from crossview.evaluation.records import Scene, ViewRecord
 from crossview.evaluation.scoring import Outcome
@@ -130,11 +131,11 @@ def _picture(view: ViewRecord, matched: NDArray[np.int64]) -> ViewPicture:
 
 
 def _image(view: ViewRecord) -> NDArray[np.uint8]:
-    """The image of a view in the size of a page, grey where the file does not exist any more."""
+    """The image of a view in the size of a page, grey where the file cannot be read any more."""
     width, height = min(WIDTH, view.image_size[0]), view.image_size[1]
     height = round(height * width / view.image_size[0])
-    pixels = cv2.imread(view.image, cv2.IMREAD_COLOR) if view.image and Path(view.image).is_file() else None
-    if pixels is None:
+    try:
+        pixels = load_image(view.image)
+    except DataError:
         return np.full((height, width, 3), NO_IMAGE, np.uint8)
-    resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

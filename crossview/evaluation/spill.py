@@ -60,11 +60,14 @@ class Spilled(Sequence[Item], Generic[Item]):
         """Adds an item of which there is the result of `pickled` already.
 
         Raises:
-            OSError: the disk is full, for example.
+            OSError: the disk is full, for example; names the folder.
         """
         rest = memoryview(data)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"{tempfile.gettempdir()} (temporary files, TMPDIR)") from error
         self._ends.append(self._ends[-1] + len(data))
 
     def __len__(self) -> int:

@@ -97,10 +97,11 @@ class SweepReport(Callback):
             raise FileNotFoundError(f"{config.hydra.runtime.output_dir}/{JOB_FILE} was removed during the job")
         metrics = read_metrics(Path(job.run_dir), self.metrics)
         job = replace(_outcome(job, job_return), metrics=metrics, seconds=time.time() - job.started)
-        job_return.status = JobStatus.COMPLETED
-        job_return.return_value = job.metric
         write_job(job)
         write_table(Path(job.sweep_dir), read_jobs(Path(job.sweep_dir)))
+        # Only now: Hydra hides the errors of callbacks, and a failure that is nowhere written down ends the sweep.
+        job_return.status = JobStatus.COMPLETED
+        job_return.return_value = job.metric
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Leaves table and picture.
@@ -117,7 +118,8 @@ class SweepReport(Callback):
 
 
 def _sweep_dir(config: DictConfig) -> Path:
-    return Path(config.hydra.runtime.cwd) / str(config.hydra.sweep.dir)
+    # As Hydra names the jobs' folders: without "..".
+    return Path(os.path.abspath(Path(config.hydra.runtime.cwd) / str(config.hydra.sweep.dir)))  # noqa: PTH100
 
 
 def _outcome(job: Job, job_return: JobReturn) -> Job:

@@ -13,7 +13,8 @@ def refusal(trainer: Mapping[str, Any]) -> str | None:
         trainer: config of the trainer.
     """
     devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
-    single = str(devices) in ("1", "auto") or (not isinstance(devices, str | int) and len(devices) == 1)
+    one = ("1", "auto") if trainer.get("accelerator") == "cpu" else ("1",)  # all of the GPUs may be several
+    single = str(devices) in one or (not isinstance(devices, str | int) and len(devices) == 1)
     if single and nodes == 1:
         return None
     found = f"trainer.devices: found {devices}" if not single else f"trainer.num_nodes: found {nodes}"

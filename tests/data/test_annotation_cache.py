@@ -4,6 +4,7 @@ import dataclasses
 import io
 import os
 import stat
+import time
 from pathlib import Path
 
 import cv2
@@ -168,6 +169,23 @@ def test_a_file_changed_right_after_it_was_read_is_noticed(root, cache_dir):
     read(root, cache_dir)
     path.write_text(path.read_text().replace("<ID>3<", "<ID>4<"))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # within one tick of the clock: same time, same size
+    assert read(root, cache_dir).views[0].ids[0] == 4
+
+
+def test_it_is_noticed_however_long_the_other_files_took(root, cache_dir, monkeypatch):
+    path = root / ANNOTATIONS / "a.xml"
+    path.write_text(path.read_text().replace("<ID>0<", "<ID>3<"))
+    times = path.stat()
+    parse = parsing._parse
+
+    def slow(key, read):
+        time.sleep(0.03)
+        return parse(key, read)
+
+    monkeypatch.setattr(parsing, "_parse", slow)
+    read(root, cache_dir)
+    path.write_text(path.read_text().replace("<ID>3<", "<ID>4<"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert read(root, cache_dir).views[0].ids[0] == 4
 
 

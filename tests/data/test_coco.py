@@ -93,6 +93,7 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
     "no box": (coco_content(annotations=[box(bbox=None)]), ["annotations[0]: bbox is None"]),
     "short box": (coco_content(annotations=[box(), box(bbox=[1, 2, 3])]), ["annotations[1]: bbox is [1, 2, 3]"]),
     "infinite box": (coco_content(annotations=[box(bbox=[1, 2, 3, float("inf")])]), ["annotations[0]: bbox is"]),
+    "endless number in a box": (coco_content(annotations=[box(bbox=[10**400, 2, 3, 4])]), ["annotations[0]: bbox is"]),
     "text in a box": (coco_content(annotations=[box(bbox=[1, 2, 3, "4"])]), ["annotations[0]: bbox is"]),
     "no width": (coco_content(annotations=[box(bbox=[1, 2, 0, 4])]), ["a box without area", "annotations[0]: cat"]),
     "unknown class": (

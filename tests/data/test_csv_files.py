@@ -96,6 +96,7 @@ def test_faults_of_several_lines_are_told_at_once(tmp_path):
         ("frame,xmin,xmax,ymin,ymax,class_id", "columns.image=NAME"),
         ("image_name,xmin,xmin,xmax,ymin,ymax,class_id", "expected one column xmin"),
         ("", "found nothing"),
+        ('image_name,"xmin', "train.csv:2: malformed CSV"),
     ],
 )
 def test_a_column_that_is_missing_is_named(tmp_path, header, expected):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from crossview.data import image_cache
 from crossview.data.annotation import ImageAnnotation, ViewAnnotation
 from crossview.data.augment import Augmentation, Crop, Expand, Interpolation, Mirror, Photometric, Roll
 from crossview.data.datamodule import PairDataModule
@@ -150,7 +151,7 @@ def test_a_coarser_image_comes_from_the_cached_one(views, settings, encoding):
 def test_an_image_that_is_not_reduced_is_kept_as_it_is(views, settings):
     cached = images(views, settings, min_size=(128, 256))
     assert cached.least_reduction(views[0]) == 1
-    assert cached.content(views[0])[1].tobytes() == views[0].image.read_bytes()
+    assert cached.content(str(views[0].image))[1].tobytes() == views[0].image.read_bytes()
 
 
 def test_photos_of_any_size(tmp_path, settings):
@@ -183,12 +184,60 @@ def test_changed_added_and_removed_images_are_noticed(tmp_path, views, settings,
     views.append(annotation(write_picture(tmp_path / "data" / "d.jpg")))
     images(views, settings)
     assert encoded == ["b", "d"]
+    views[0].image.unlink()
+    views.append(annotation(write_picture(tmp_path / "data" / "e.jpg")))
     cached = images(views[1:], settings)
-    assert encoded == ["b", "d"], "the others are kept"
+    assert encoded == ["b", "d", "e"], "the others are kept"
     with pytest.raises(DataError, match=r"a\.jpg is not in the image cache"):
-        cached.load(views[0], 2)
+        cached.content(str(views[0].image))
     for view in views[1:]:
         assert np.abs(cached.load(view, 2) - ImageFiles().load(view, 2).astype(int)).mean() < 2
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_images_that_another_run_uses_stay(views, settings, encoded, encoding):
+    first = images(views[:2], settings, encoding)
+    images(views[2:], settings, encoding)
+    for cached in (first, images(views, settings, encoding)):
+        for view in views:
+            assert np.abs(cached.load(view, 2) - ImageFiles().load(view, 2).astype(int)).mean() < 2
+    assert encoded == ["a", "b", "c"]
+
+
+def test_a_complete_cache_is_not_written_to(views, settings, monkeypatch):
+    images(views, settings)
+    for file in settings["folder"].glob("*.lock"):
+        file.unlink()
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(image_cache, "locked", refuse)
+    assert images(views[1:], settings).load(views[1], 2).shape == (64, 128, 3)
+    write_picture(views[0].image, phase=1.0, age=OLD_NS + 1)
+    with pytest.raises(DataError, match=r"cannot be read or written \(Permission denied\)"):
+        images(views, settings)
+
+
+def test_what_a_killed_process_left_is_removed(views, settings):
+    images(views[:1], settings)
+    (path,) = settings["folder"].glob("*.h5")
+    left, other = path.with_name(f".{path.stem}-12ab.part"), path.with_name(".images-v1-other-12ab.part")
+    left.touch()
+    other.touch()
+    images(views, settings)
+    assert sorted(settings["folder"].glob(".*.part")) == [other]
+
+
+def test_data_of_the_same_name_elsewhere_have_another_cache(tmp_path, settings, monkeypatch):
+    for project in ("one", "two"):
+        write_pair_dataset(tmp_path / project / "data", pairs=2, size=(256, 128))
+        monkeypatch.chdir(tmp_path / project)
+        for sets in ("train", ["train"]):
+            PairDataModule(
+                ["tree"], "data", train_set=sets, image_size=(60, 120), image_cache=ImageCache("arrays", **settings)
+            ).dataset("train")
+    assert len(list(settings["folder"].glob("*.h5"))) == 2
 
 
 def test_an_image_that_was_just_written_is_not_trusted_at_the_next_start(views, settings, encoded):
@@ -235,7 +284,7 @@ def test_a_failed_start_leaves_the_old_cache(views, settings, tmp_path, encoded)
 
 def test_a_folder_that_cannot_be_written_is_an_error(views, settings, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"cannot be written.*data/image_cache=none"):
+    with pytest.raises(DataError, match=r"cannot be read or written.*data/image_cache=none"):
         images(views, {**settings, "folder": tmp_path / "file"})
 
 

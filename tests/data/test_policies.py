@@ -224,6 +224,17 @@ def test_boxes_outside_the_image(tmp_path, policy, expected, remark):
     assert remark.format(root=tmp_path / ANNOTATIONS) in notices[0]
 
 
+def test_boxes_over_a_side_go_on_at_the_other(tmp_path):
+    wide = Item((-9, 1, 70, 30))  # more than a whole turn: cut off at both sides
+    view, notices = read_items(tmp_path, *OUTSIDE.values(), wide, boxes_outside="wrap")
+    expected = [(0, 0, 64, 32), (63, 0, 94, 30), (49, 0, 70, 30), (49, 0, 60, 32), (0, 0, 64, 30)]
+    np.testing.assert_array_equal(view.boxes, expected)
+    place = tmp_path / ANNOTATIONS / "a.xml"
+    assert f"2 boxes reach over a side of their panorama and go on at the other one (first: {place}:" in notices[0]
+    assert "3 boxes reach outside their image" in notices[1]
+    assert "2 were clipped, 1 wholly outside were dropped (boxes_outside=wrap)" in notices[1]
+
+
 def test_degenerate_boxes_can_be_dropped(tmp_path):
     items = Item((10, 5, 10, 25)), Item((10, 25, 30, 5)), Item()
     view, notices = read_items(tmp_path, *items, degenerate_boxes="drop")

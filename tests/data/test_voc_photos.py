@@ -106,6 +106,16 @@ def test_an_image_in_two_sets_is_read_once(tmp_path):
     assert any("1 images are listed more than once" in notice for notice in found.notices)
 
 
+def test_an_image_in_two_folders_of_sets_is_read_once(tmp_path):
+    write_year(tmp_path, ".", {"train": ["a", "b"]})
+    layout = tmp_path / "ImageSets/Layout"
+    layout.mkdir()
+    (layout / "train.txt").write_text("b\n")
+    found = read(tmp_path, "train", image_set_dirs=["ImageSets/Main", "ImageSets/Layout"])
+    assert [view.view for view in found.views] == ["a", "b"]
+    assert f"1 images are listed more than once and read once (first: {layout}/train.txt:1)" in found.notices[-1]
+
+
 def test_poses_ids_and_locations_of_other_peoples_files_are_not_looked_at(tmp_path):
     write_year(tmp_path, ".", {"train": ["a"]})
     item = Item(id="no number", location="Berlin", extra="<part><bndbox><xmin>1</xmin></bndbox></part>")
@@ -203,6 +213,7 @@ def test_an_image_without_objects_is_a_background_image(tmp_path):
         ({"image_dirs": "images"}, "annotation_dirs is None; set both"),
         ({"class_names": ["background"]}, "class_names has 'background'"),
         ({"boxes_outside": "keep"}, "boxes_outside is 'keep'"),
+        ({"boxes_outside": "wrap"}, "boxes_outside is 'wrap'; expected one of raise, clip, drop"),
         ({"first_pixel": 2}, "first_pixel is 2; expected one of 0, 1"),
     ],
 )

@@ -35,8 +35,9 @@ def known_pairs(count=30, position=0.0, heading=0.0, jitter=0.3, alone=2, embedd
             look = looks[rows] + 0.3 * rng.standard_normal((len(rows), 16))
             look /= np.linalg.norm(look, axis=1, keepdims=True)
             views.append(PairView(stated, seen, np.ones(len(rows), np.int64), embeddings=look if embeddings else None))
-            ids.append(np.where(rows < 8, rows, -1))
-        pairs.append(KnownPair(views[0], views[1], ids[0], ids[1]))
+            ids.append(np.where(rows < 8, rows - 4, 9))  # an identity is any number, also a negative one
+        known = (np.arange(8 + alone) < 8,) * 2
+        pairs.append(KnownPair(views[0], views[1], ids[0], ids[1], *known))
     return pairs
 
 
@@ -120,7 +121,8 @@ def test_poses_can_be_left_alone():
 
 
 def test_pairs_without_identities_are_refused():
-    pairs = [pair._replace(ids_1=np.full(10, -1), ids_2=np.full(10, -1)) for pair in known_pairs(2)]
+    nothing = np.zeros(10, bool)
+    pairs = [pair._replace(has_id_1=nothing, has_id_2=nothing) for pair in known_pairs(2)]
     with pytest.raises(ValueError, match="2 pairs have no object"):
         calibrate(PairMatcher(), pairs)
 

@@ -1,3 +1,4 @@
+import errno
 import gc
 import pickle
 import tempfile
@@ -52,6 +53,19 @@ def test_tensors_can_be_written_to():
     (tensor,) = Spilled([torch.zeros(3)])
     tensor[0] = 1
     assert tensor.tolist() == [1, 0, 0]
+
+
+def test_a_full_disk_is_said_with_its_folder(monkeypatch):
+    class Full:
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **settings: Full())
+    with pytest.raises(OSError, match=rf"No space left on device.*{tempfile.gettempdir()}.*TMPDIR"):
+        Spilled([1])
 
 
 def test_pickled_items_can_be_added_between_reading():

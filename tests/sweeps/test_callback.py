@@ -98,6 +98,14 @@ def test_failed_jobs_do_not_end_the_others(launcher, sweep, tmp_path):
         assert "others are better" in done.stdout
 
 
+def test_the_folder_may_be_named_by_a_way_back(sweep, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    done, rows = sweep("seed=13,1", folder=tmp_path / "elsewhere" / ".." / "sweep")
+    assert done.returncode == 1
+    assert column(rows, "status") == ["failed", "ok"]
+    assert column(rows, "run_dir") == ["0", "1"]
+
+
 def test_failed_jobs_do_not_end_the_next_batch(sweep):
     done, rows = sweep("hydra.sweeper.max_batch_size=1", "seed=13,1")
     assert done.returncode == 1

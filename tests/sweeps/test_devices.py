@@ -8,9 +8,15 @@ from crossview.command import CONFIG_DIR
 from crossview.sweeps.devices import refusal
 
 
-@pytest.mark.parametrize("devices", [1, "1", "auto", [0], [3]])
+@pytest.mark.parametrize("devices", [1, "1", [0], [3]])
 def test_one_device_can_be_swept(devices):
     assert refusal(OmegaConf.create({"devices": devices, "num_nodes": 1})) is None
+
+
+@pytest.mark.parametrize(("accelerator", "fits"), [("cpu", True), ("gpu", False), ("auto", False)])
+def test_all_devices_are_one_on_the_cpu_only(accelerator, fits):
+    reason = refusal(OmegaConf.create({"accelerator": accelerator, "devices": "auto", "num_nodes": 1}))
+    assert (reason is None) == fits
 
 
 @pytest.mark.parametrize("devices", [2, "2", -1, "-1", [0, 1], "0,1"])

@@ -77,6 +77,8 @@ def _annotate_tree(settings: StreetSettings, canvas: Canvas, tree: Tree) -> Anno
     height = (ymax - ymin) * REFERENCE_WIDTH / width
     if height < settings.min_height_px or (xmax - xmin) * REFERENCE_WIDTH / width < settings.min_height_px / 4:
         return None
+    if min(xmax - xmin, ymax - ymin) < 2:  # the two inclusive corners of a single pixel are a box without area
+        return None
     truncated = bool(seam) and min(int(np.count_nonzero(side)) for _, side in parts) > 0
     difficult = visible < settings.difficult_visible or height < settings.small_height_px
     return Annotation(tree.number, (xmin, ymin, xmax, ymax), difficult, truncated, visible)

@@ -35,12 +35,14 @@ def render_dataset(out: Path, settings: StreetSettings, workers: int | None = No
         The folder.
 
     Raises:
-        FileExistsError: ``out`` holds something already.
+        FileExistsError: ``out`` holds something already, or cannot be replaced by what is rendered.
         ValueError: ``workers`` is not positive.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers} is not a number of processes; use 1 or more, or null for one a core")
-    out = Path(out).expanduser().absolute()
+    out = Path(out).expanduser().resolve()
+    if out.is_mount():
+        raise FileExistsError(f"{out} is where a drive is mounted; choose a folder below it, out={out / 'streets'}")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not an empty folder; choose another out=DIR, or remove it first")
     out.parent.mkdir(parents=True, exist_ok=True)

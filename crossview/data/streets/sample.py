@@ -9,6 +9,7 @@ from pathlib import Path
 
 import crossview
 from crossview.data.cache_folder import default_cache_dir
+from crossview.data.errors import DataError
 from crossview.data.locking import locked
 from crossview.data.streets.settings import StreetSettings
 
@@ -26,14 +27,20 @@ def ensure_sample(cache_dir: Path | None = None, settings: StreetSettings | None
             another folder.
 
     Raises:
-        RuntimeError: the rendering failed; its message stands above on standard error.
+        DataError: the folder cannot be made, or the rendering failed; its message stands above on standard error.
     """
     settings = settings or StreetSettings(streets=SAMPLE_STREETS)
     cache = (cache_dir or default_cache_dir()).expanduser().absolute()
     target = cache / f"streets-{settings.digest()}"
     if target.is_dir():
         return target
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{cache}, for the built-in sample, cannot be made ({error.strerror or error}); set CROSSVIEW_CACHE to a "
+            "folder that can be written, or data.root to data of your own"
+        ) from error
     with locked(cache / f".streets-{settings.digest()}.lock"):
         # Whoever held the lock before has most likely rendered it; the folder appears by one rename, so it is complete.
         if not target.is_dir():
@@ -57,7 +64,7 @@ def _render(target: Path, settings: StreetSettings) -> None:
         process.wait()
         raise
     if not target.is_dir():
-        raise RuntimeError(
+        raise DataError(
             f"rendering the built-in sample into {target} ended with exit code {process.returncode}; its message "
             "stands above. Set CROSSVIEW_CACHE to a folder with 300 MB of free space, or data.root to data of your own"
         )

@@ -127,7 +127,8 @@ def write_pairs(settings: StreetSettings, root: Path) -> None:
             for street in streets
             for number in range(settings.panoramas_per_street - 1)
         ]
-        few = pairs[1 : 1 + FEW[split]]
+        first = min(1, max(0, len(pairs) - FEW[split]))
+        few = pairs[first : first + FEW[split]]
         for name, lines in ((split, pairs), (f"{split}_few", few)):
             (root / PAIRS / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -153,6 +153,14 @@ def test_visible_part_becomes_the_box(squares, expected):
     assert [(a.box, a.difficult, a.truncated) for a in found] == ([expected] if expected else [])
 
 
+@pytest.mark.parametrize(("size", "found"), [((1, 80), 0), ((80, 1), 0), ((2, 80), 1), ((80, 2), 1)])
+def test_boxes_have_two_pixels_at_least_as_inclusive_corners_tell_no_less(size, found):
+    tree, canvas = tree_and_canvas(10.0)
+    paint_square(canvas, tree.number, 300, 300, *size)
+    settings = StreetSettings(width=1024, min_height_px=0.0)
+    assert len(annotate_view(settings, canvas, [tree])) == found
+
+
 def test_far_trees_are_left_out():
     settings = StreetSettings(width=1024, max_distance_m=9.0)
     for away, count in ((8.9, 1), (9.1, 0)):

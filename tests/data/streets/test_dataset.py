@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from crossview.data.errors import DataError
 from crossview.data.streets import dataset, sample
 from crossview.data.streets.annotate import annotate_view
 from crossview.data.streets.dataset import render_dataset
@@ -47,7 +48,7 @@ def test_layout(small):
     assert len(names) == 15
     assert all(f"VOC/Pasadena/Annotations_Multi/{name}.xml" in files for name in names)
     used = {}
-    for split, pairs in (("train", 4), ("val", 4), ("test", 4), ("train_few", 3), ("val_few", 2), ("test_few", 2)):
+    for split, pairs in (("train", 4), ("val", 4), ("test", 4), ("train_few", 4), ("val_few", 2), ("test_few", 2)):
         lines = (small / f"VOC/Pasadena/ImageSets/Main/reid_neu/{split}.txt").read_text().splitlines()
         assert len(lines) == pairs
         used[split] = lines
@@ -136,6 +137,20 @@ def test_existing_output_is_refused(tmp_path, kind):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_link_to_an_empty_folder_stays_one(tmp_path):
+    (tmp_path / "drive").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "drive")
+    assert render_dataset(tmp_path / "out", SMALL, workers=1) == tmp_path / "drive"
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "out" / "Images").is_dir()
+
+
+def test_a_mounted_drive_is_refused_before_anything_is_rendered(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
+    with pytest.raises(FileExistsError, match="is where a drive is mounted; choose a folder below it"):
+        render_dataset(tmp_path, SMALL, workers=1)
+
+
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_failure_leaves_nothing(tmp_path, monkeypatch, error):
     def fail(*_):
@@ -173,5 +188,5 @@ def test_failed_sample_says_what_to_do(tmp_path):
     blocked = StreetSettings(streets=3, panoramas_per_street=5, width=128)
     target = tmp_path / f"streets-{blocked.digest()}"
     target.write_text("in the way")
-    with pytest.raises(RuntimeError, match="CROSSVIEW_CACHE"):
+    with pytest.raises(DataError, match="CROSSVIEW_CACHE"):
         ensure_sample(tmp_path, blocked)
