@@ -106,7 +106,7 @@ def _fit_and_test(
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Evaluates a checkpoint, or predictions, as ``config`` says.
 
-    Leaves ``metrics.json``, ``predictions.parquet`` and ``report.html`` in its ``run_dir``.
+    Leaves ``metrics.json``, ``predictions.parquet``, ``objects.geojson`` and ``report.html`` in its ``run_dir``.
 
     Returns:
         The metrics, with the split as the prefix of their names.

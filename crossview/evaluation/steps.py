@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
@@ -18,10 +17,12 @@ from crossview.dual.matching import PairMatcher
 from crossview.evaluation.baselines import BASELINES, MatchSettings
 from crossview.evaluation.calibration import calibrated
 from crossview.evaluation.collect import CollectScenes
+from crossview.evaluation.geojson import write_geojson
+from crossview.evaluation.objects import map_objects
 from crossview.evaluation.predictions import Predictions, read_predictions, write_predictions
 from crossview.evaluation.records import Scene, with_annotated_boxes
 from crossview.evaluation.report import write_report
-from crossview.evaluation.scoring import Outcome, score
+from crossview.evaluation.scoring import score
 from crossview.evaluation.spill import Spilled
 from crossview.memory import keep_freed_memory
 
@@ -35,7 +36,7 @@ DETECTIONS: dict[str, Callable[[Sequence[Scene]], Sequence[Scene]]] = {
 
 
 def evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """One evaluation; leaves ``predictions.parquet`` and, if wanted, ``report.html`` in ``run_dir``.
+    """One evaluation; leaves ``predictions.parquet``, of pairs ``objects.geojson``, and a report in ``run_dir``.
 
     Returns:
         The metrics by name, with the split in front; nothing in all processes but the first.
@@ -73,7 +74,13 @@ def evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
         "matcher": asdict(matcher),
         "match": asdict(settings),
     }
-    _write_file(run_dir / "predictions.parquet", predictions, outcome, told)
+    # Matches and positions are those of the network's detections, if they are what was scored.
+    pairs = outcome.pairs if config.detections == "network" else ()
+    write_predictions(run_dir / "predictions.parquet", predictions.scenes, told, pairs)
+    if pairs:
+        objects = map_objects(scenes, pairs, matcher.score_threshold, settings.min_score)
+        write_geojson(run_dir / "objects.geojson", objects, told["class_names"])
+        logger.info("%d objects on the map: objects.geojson", len(objects))
     if config.report:
         write_report(run_dir / "report.html", scenes, outcome, told, matcher.score_threshold)
     split = predictions.settings["split"]
@@ -170,9 +177,3 @@ def _calibrate(
     changed = {name: value for name, value in asdict(fitted).items() if value != getattr(matcher, name)}
     logger.info("Fitted: %s", " ".join(f"matcher.{name}={value:.4g}" for name, value in changed.items()))
     return fitted
-
-
-def _write_file(path: Path, predictions: Predictions, outcome: Outcome, told: dict[str, Any]) -> None:
-    """The predictions, with what the last and fullest baseline made of them, if it used the network's detections."""
-    used = outcome.pairs if told["detections"] == "network" else ()
-    write_predictions(path, predictions.scenes, told, used)

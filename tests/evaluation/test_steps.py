@@ -55,7 +55,8 @@ def test_all_metrics_and_files_are_there(finished):
     assert {f"test/{name}" for name in names} <= set(metrics)
     assert all(name.startswith("test/") for name in metrics)
     assert set(read(run_dir)) == set(metrics)
-    assert {path.name for path in run_dir.iterdir()} == {"metrics.json", "predictions.parquet", "report.html"}
+    left = {"metrics.json", "predictions.parquet", "objects.geojson", "report.html"}
+    assert {path.name for path in run_dir.iterdir()} == left
 
 
 def test_scoring_again_gives_the_same_without_images_or_network(finished, tmp_path):
