@@ -127,6 +127,19 @@ class DetectorModule(pl.LightningModule):
                 "and metres need single precision, which the mixed ones keep outside of the detectors"
             )
 
+    def check_norms(self) -> None:
+        """Checks that batch normalisation can be exchanged for the kind that devices share.
+
+        Raises:
+            ConfigError: a layer does more than normalise, which PyTorch would drop.
+        """
+        for name, layer in self.named_modules():
+            if isinstance(layer, nn.BatchNorm2d) and type(layer) is not nn.BatchNorm2d:
+                raise ConfigError(
+                    f"trainer.sync_batchnorm: found true, but {name} is a {type(layer).__name__}, which normalises and "
+                    "activates in one; use false (its statistics are fixed unless model.backbone.freeze_norms=false)"
+                )
+
     def single_precision(self) -> torch.autocast:
         """For all that follows the detectors, also within a step in mixed precision."""
         return torch.autocast(self.device.type, enabled=False)

@@ -102,10 +102,20 @@ class CrossViewModule(DetectorModule):
     def losses(self, batch: PairBatch, output: DualOutput, ranks: Ranks = ALONE) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted total and the terms of a batch of pairs, see `DetectorModule.losses`."""
         detector = self.net.detector
-        terms = self.criterion(output, batch.objects, batch.cameras, detector.anchors, detector.variances, ranks)
+        terms = self.criterion(
+            output,
+            batch.objects,
+            batch.cameras,
+            detector.anchors,
+            detector.variances,
+            detector.image_size[1],
+            ranks,
+        )
         if self.net.appearance is not None:
-            share = self.criterion.box_jitter if self.training else 0.0
-            vectors = self.net.embed(output, jittered(batch.objects.boxes, share), batch.cameras)
+            boxes = batch.objects.boxes
+            if self.training:
+                boxes = jittered(boxes, self.criterion.box_jitter)
+            vectors = self.net.embed(output, boxes, batch.cameras)
             terms[REID] = reid_term(vectors, self.net.appearance.similarity, batch.objects, ranks)
         return self.criterion.total(terms)
 

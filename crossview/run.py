@@ -70,6 +70,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run_dir)
     )
     check_devices(trainer.num_devices, trainer.num_nodes)
+    if config.trainer.get("sync_batchnorm", False):
+        module.check_norms()
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     with processes.ending_together(trainer):

@@ -11,6 +11,7 @@ from crossview.detector.detections import ViewDetections
 from crossview.detector.ranks import ALONE, Ranks
 from crossview.detector.single import SingleSSD
 from crossview.detector.ssd import SSD, SSDOutput
+from crossview.geometry.camera import seam
 
 
 class SingleViewModule(DetectorModule):
@@ -61,7 +62,8 @@ class SingleViewModule(DetectorModule):
     def losses(self, batch: ViewBatch, output: SSDOutput, ranks: Ranks = ALONE) -> tuple[Tensor, dict[str, Tensor]]:
         """The total, and the one term that it consists of, see `DetectorModule.losses`."""
         detector = self.net.detector
-        terms = self.criterion(output, batch.objects, detector.anchors, detector.variances, batch.period, ranks)
+        around = seam(batch.period, detector.image_size[1])
+        terms = self.criterion(output, batch.objects, detector.anchors, detector.variances, around, ranks)
         return self.criterion.total(terms)
 
     def evaluate_batch(self, batch: ViewBatch, output: SSDOutput) -> ViewDetections:

@@ -4,6 +4,8 @@ import shutil
 import pytest
 import torch
 from omegaconf import DictConfig, ListConfig
+from timm.layers.norm_act import BatchNormAct2d
+from torch import nn
 
 from crossview.build import ConfigError
 from crossview.detector.detections import ViewDetections
@@ -207,6 +209,15 @@ def test_checkpoint_cannot_name_foreign_code(started_from_weights, tmp_path):
         CrossViewModule.load_from_checkpoint(path)
 
 
+def test_norms_that_activate_cannot_be_exchanged():
+    module = tiny_module()
+    module.add_module("norm", nn.BatchNorm2d(3))
+    module.check_norms()
+    module.add_module("other", BatchNormAct2d(3))
+    with pytest.raises(ConfigError, match=r"trainer\.sync_batchnorm: found true, but other is a BatchNormAct2d"):
+        module.check_norms()
+
+
 # --- one tower or two ---
 
 
@@ -263,6 +274,15 @@ def test_without_an_appearance_head_there_are_four_terms(pairs):
 
 
 # --- evaluation ---
+
+
+def test_an_evaluation_draws_no_random_numbers(pairs):
+    module = tiny_module()
+    before = torch.get_rng_state()
+    module.eval()
+    with torch.no_grad():
+        module.losses(pairs, module(pairs))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_metrics_start_anew_in_every_evaluation(pairs, monkeypatch):

@@ -76,6 +76,18 @@ def test_the_losses_of_photos_do_not_go_around(views):
     assert around != straight
 
 
+def test_a_panorama_on_a_larger_canvas_does_not_go_around_there(views):
+    half = views._replace(
+        period=views.period / 2,
+        objects=views.objects._replace(boxes=views.objects.boxes * torch.tensor([0.5, 1.0, 0.5, 1.0])),
+    )
+    flat = half._replace(period=torch.full_like(views.period, math.inf))
+    module = single().eval()
+    with torch.no_grad():
+        output = module(views)
+        assert float(module.losses(half, output)[0]) == float(module.losses(flat, output)[0])
+
+
 def test_images_without_objects_teach_too(views):
     empty = views._replace(objects=type(views.objects)(*(torch.zeros_like(field) for field in views.objects)))
     module = single()

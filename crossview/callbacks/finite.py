@@ -1,6 +1,7 @@
 """Stops a run whose loss or gradient is no longer a number, before it spoils the weights, and says where it is from."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytorch_lightning as pl
 import torch
@@ -63,7 +64,7 @@ class StopOnNonFiniteLoss(pl.Callback):
     ) -> None:
         found: list[str] = []
         if self._batch is not None and isinstance(pl_module, DetectorModule):
-            found = _diagnose(pl_module, self._batch, is_guilty)
+            found = _diagnose(pl_module, self._batch, trainer.precision_plugin.forward_context, is_guilty)
         raise NonFiniteLossError(
             f"{what} at step {trainer.global_step}: {'; '.join(found)}. The weights are as before this step; "
             "checkpoints/last.ckpt is from before it. Look at these views and their annotations; "
@@ -76,7 +77,12 @@ def _is_broken(value: Tensor) -> bool:
 
 
 @torch.enable_grad()
-def _diagnose(module: DetectorModule, batch: PairBatch | ViewBatch, is_guilty: Callable[[Tensor], bool]) -> list[str]:
+def _diagnose(
+    module: DetectorModule,
+    batch: PairBatch | ViewBatch,
+    precision: Callable[[], AbstractContextManager[None]],
+    is_guilty: Callable[[Tensor], bool],
+) -> list[str]:
     """One line for every item of the batch with a guilty loss term; all items if none is guilty by itself.
 
     Other processes may be fine and do not take part, so nothing in here may wait for them.
@@ -87,7 +93,10 @@ def _diagnose(module: DetectorModule, batch: PairBatch | ViewBatch, is_guilty: C
             layer.eval()  # its statistics are those of all processes
     for number in range(len(batch.names)):
         item = batch.select(number)
-        _, terms = module.losses(item, module(item))
+        with precision():  # as in the step, or what overflowed there would not here
+            output = module(item)
+            with module.single_precision():
+                _, terms = module.losses(item, output)
         guilty = [name for name, value in terms.items() if is_guilty(value)]
         if guilty:
             lines.append(f"{batch.title(number)}: {', '.join(guilty)}")

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -53,6 +54,14 @@ class MedianPruning(pl.Callback):
         self.min_jobs = min_jobs
         self.min_validations = min_validations
         self._best: list[float | None] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best values so far, for a run that goes on."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes them up again."""
+        self._best = list(state_dict["best"])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leaves the best value so far for the other jobs, and compares.

@@ -16,6 +16,7 @@ from torchvision.ops import roi_align
 from crossview.data.batch import Objects
 from crossview.detector.loss import LossTerms
 from crossview.detector.ranks import ALONE, Ranks
+from crossview.geometry.camera import seam
 
 FIRST_TEMPERATURE = 0.1
 
@@ -79,7 +80,7 @@ class AppearanceHead(nn.Module):
         """Pieces (V K, C, rows, columns) of features (V, C, h, w)."""
         height, width = image_size
         scale = boxes.new_tensor([features.shape[3] / width, features.shape[2] / height] * 2)
-        closed = (period - width).abs() < 1e-3 * width
+        closed = seam(period, width).isfinite()
         turns = torch.where(closed[:, None], torch.floor(boxes[..., 0] / width), torch.zeros_like(boxes[..., 0]))
         inside = boxes - (turns * width).unsqueeze(-1) * boxes.new_tensor([1.0, 0.0, 1.0, 0.0])
         # Columns from the left edge continue what is beyond the right edge; of an ordinary image, its last column does.

@@ -16,7 +16,7 @@ from crossview.detector.ranks import ALONE, Ranks
 from crossview.dual.dual_ssd import DualOutput
 from crossview.dual.identity import find_counterparts
 from crossview.dual.loss import cross_loss, cross_targets
-from crossview.geometry.camera import Camera, period
+from crossview.geometry.camera import Camera, period, seam
 
 TERMS = ("view_1", "view_2", "view_1_to_2", "view_2_to_1")
 REID = "reid"  # the optional fifth term: the same object should look the same in both views
@@ -55,6 +55,7 @@ class DualCriterion(AnchorCriterion):
         cameras: Camera,
         anchors: Tensor,
         variances: Sequence[float],
+        image_width: int,
         ranks: Ranks = ALONE,
     ) -> dict[str, LossTerms]:
         """The four terms of a batch.
@@ -65,10 +66,12 @@ class DualCriterion(AnchorCriterion):
             cameras: (B, 2).
             anchors: (N, 4) ``cxcywh`` pixels.
             variances: of the box offsets.
+            image_width: of the network's images, pixels.
             ranks: that share the batch.
         """
         views = [Objects(*(value[:, i] for value in objects)) for i in range(2)]
-        around = period(cameras)
+        periods = period(cameras)
+        around = seam(periods, image_width)
         matches = [self.match(anchors, views[i], around[:, i]) for i in range(2)]
         terms = {}
         for i, name in enumerate(TERMS[:2]):
@@ -93,7 +96,7 @@ class DualCriterion(AnchorCriterion):
                 output.placements[i],
                 cross,
                 variances,
-                around[:, j],
+                periods[:, j],
                 self.negatives_per_positive,
                 self.min_negatives,
                 ranks,

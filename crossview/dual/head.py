@@ -55,7 +55,7 @@ class Sighting(NamedTuple):
         distance_to: (B, N) metres from the other camera.
         geometry_boxes: (B, N, 4) where the other camera sees them.
         geometry_valid: (B, N) bool: where there is such a place.
-        toward: (B, 1) bearing of the other camera, radians.
+        toward: (B, 1) bearing of the other camera, radians; the own camera's yaw if both are at one place.
         baseline: (B, 1) metres between the cameras.
     """
 
@@ -77,7 +77,9 @@ def sight(camera_from: Camera, camera_to: Camera, boxes: Tensor) -> Sighting:
     placed, distance_to, visible = view_boxes(target, standing)
     valid = located & visible
     placed = torch.where(valid.unsqueeze(-1), placed, placed.new_tensor(PLACEHOLDER))
-    baseline, toward, _ = horizontal_offset(source, target.position)
+    baseline, toward, apart = horizontal_offset(source, target.position)
+    baseline = torch.where(apart, baseline, 0.0)
+    toward = torch.where(apart, toward, source.yaw)  # from the same place there is no direction
     return Sighting(source, target, boxes, standing, distance_to, placed, valid, toward, baseline)
 
 
@@ -179,7 +181,8 @@ class ProjectionHead(nn.Module, ABC):
         seen = sight(camera_from, camera_to, boxes.detach().lerp(boxes, self.box_gradient))
         start, valid = self.start(seen)
         # The features describe where the box is; the head learns from them but does not move the box to please itself.
-        features = torch.stack([*self.describe(seen, start), score], dim=-1).detach() * valid.unsqueeze(-1)
+        features = torch.stack([*self.describe(seen, start), score], dim=-1).detach()
+        features = torch.where(valid.unsqueeze(-1), features, 0.0)
         features = torch.cat((features, valid.unsqueeze(-1).to(features.dtype)), dim=-1)
         outputs, covisibility = self.output(self.hidden(features)).split((self.place_outputs, 1), dim=-1)
         placed = self.place(seen, start, outputs)

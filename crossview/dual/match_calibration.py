@@ -56,6 +56,7 @@ class KnownPair(NamedTuple):
         ids_2: (D2,) int64.
         has_id_1: (D1,) bool, which detections show a known object.
         has_id_2: (D2,) bool.
+        shared: number of known objects in both views, whether detected or not.
     """
 
     view_1: PairView
@@ -64,6 +65,7 @@ class KnownPair(NamedTuple):
     ids_2: Rows
     has_id_1: NDArray[np.bool_]
     has_id_2: NDArray[np.bool_]
+    shared: int
 
     def same(self) -> NDArray[np.bool_]:
         """Whether two detections show the same object, (D1, D2) bool."""
@@ -131,15 +133,15 @@ def fit_pose_sigmas(matcher: PairMatcher, pairs: Sequence[KnownPair]) -> PairMat
 def fit_foot_sigmas(matcher: PairMatcher, pairs: Sequence[KnownPair]) -> PairMatcher:
     """The matcher with the uncertainties of feet and sizes that make the true matches most likely.
 
-    The likelihood is that of the matcher's own densities, at the poses that the true matches give.
+    The likelihood is that of the matcher's own densities, at the poses that the true matches give. Pairs with fewer
+    than two matches give none, so that they do not count unless there are no others.
     """
+    matched = [_matched(matcher, pair) for pair in pairs]
+    several = [views for views in matched if len(views[0].distance) >= 2]
     moved = []
-    for pair in pairs:
-        view_1, view_2 = _matched(matcher, pair)
-        if len(view_1.distance) >= 2:
-            fit = fit_poses(view_1, view_2, matcher.prior, freedom=matcher.freedom)
-            view_1, view_2 = view_1.moved(fit.corrections[0]), view_2.moved(fit.corrections[1])
-        moved.append((view_1, view_2))
+    for view_1, view_2 in several or matched:
+        fit = fit_poses(view_1, view_2, matcher.prior, freedom=matcher.freedom)
+        moved.append((view_1.moved(fit.corrections[0]), view_2.moved(fit.corrections[1])))
     view_1, view_2 = (GroundPoints.joined([views[number] for views in moved]) for number in (0, 1))
     sigmas = LAST_SHARE * matcher.prior.sigmas()
 
@@ -222,13 +224,13 @@ def _choices(matcher: PairMatcher, pair: KnownPair) -> list[tuple[Array, int]]:
 
 
 def fit_threshold(matcher: PairMatcher, pairs: Sequence[KnownPair]) -> PairMatcher:
-    """The matcher with the threshold of the best F1 of all matches of the pairs together."""
+    """The matcher with the threshold of the best F1 of all matches of the pairs together, as `reid/f1` counts it."""
     scores, right, shared = [], [], 0
     for pair in pairs:
         found, same = matcher(pair.view_1, pair.view_2), pair.same()
         scores.append(found.scores)
         right.append(same[found.index_1, found.index_2])
-        shared += int(same.sum())
+        shared += pair.shared
     if not sum(map(len, scores)):
         return matcher
     order = np.argsort(-np.concatenate(scores), kind="stable")

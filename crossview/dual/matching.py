@@ -178,7 +178,7 @@ class PairMatcher:
         pose = self._refined(evidence, ground_1, ground_2)
         share = LAST_SHARE if pose.refined else 1.0
         scores = self.scores(evidence, self.densities(evidence, pose.corrections, share))
-        index_1, index_2 = assign(scores + OFFER)
+        index_1, index_2 = with_offers(scores)
         return PairMatches(
             index_1,
             index_2,
@@ -240,7 +240,7 @@ class PairMatcher:
         if not self.prior.sigmas().any():
             return stated_poses(self.prior, KNOWN_EXACTLY)
         without_place = np.where(evidence.located, self.scores(evidence, evidence.sizes), -np.inf)
-        searched = search_pose(ground_1, ground_2, self.prior, without_place, self.freedom)
+        searched = search_pose(ground_1, ground_2, self.prior, without_place, self.freedom, self.geometry_weight)
         best = self._annealed(evidence, ground_1, ground_2, STATED, 1.0, self.rounds)
         if not is_near(best.corrections, searched, self.prior):
             other = self._annealed(evidence, ground_1, ground_2, searched, REMAINING_SHARE, max(self.rounds - 1, 1))
@@ -308,6 +308,16 @@ def assign(scores: Array) -> tuple[Rows, Rows]:
     rows, columns = linear_sum_assignment(np.maximum(scores, 0.0), maximize=True)
     is_match = scores[rows, columns] > 0
     return rows[is_match], columns[is_match]
+
+
+def with_offers(scores: Array) -> tuple[Rows, Rows]:
+    """The best matches of scores (D1, D2), and among what they leave those down to odds of ``exp(-OFFER)``."""
+    index_1, index_2 = assign(scores)
+    left = scores + OFFER
+    left[index_1], left[:, index_2] = -np.inf, -np.inf
+    more_1, more_2 = assign(left)
+    order = np.argsort(np.concatenate((index_1, more_1)), kind="stable")
+    return np.concatenate((index_1, more_1))[order], np.concatenate((index_2, more_2))[order]
 
 
 def _check(view: PairView, name: str) -> None:

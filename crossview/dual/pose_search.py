@@ -33,7 +33,12 @@ def is_near(corrections: Array, candidate: Array, prior: PosePrior) -> bool:
 
 
 def search_pose(
-    view_1: GroundPoints, view_2: GroundPoints, prior: PosePrior, without_place: Array, freedom: float
+    view_1: GroundPoints,
+    view_2: GroundPoints,
+    prior: PosePrior,
+    without_place: Array,
+    freedom: float,
+    weight: float = 1.0,
 ) -> Array:
     """The candidate poses (2, 3) for which the objects of view 1 find the best counterparts, the prior included.
 
@@ -45,6 +50,7 @@ def search_pose(
         prior: of each view's pose.
         without_place: (D1, D2) scores of all but the places, minus infinity where there is none.
         freedom: degrees of freedom of Student's t.
+        weight: of the log density of the places.
     """
     candidates = candidate_poses(prior)
     pose = REMAINING_SHARE * prior.sigmas()
@@ -60,23 +66,24 @@ def search_pose(
     x = points[0][0][:, :, None] - points[1][0][:, None, :]
     y = points[0][1][:, :, None] - points[1][1][:, None, :]
     squares = (north / determinant * x - 2 * mixed / determinant * y) * x + east / determinant * (y * y)
-    total = _best_scores(without_place - 0.5 * np.log(determinant), squares, freedom).sum(axis=1)
+    total = _best_scores(without_place - 0.5 * weight * np.log(determinant), squares, freedom, weight).sum(axis=1)
     prior_cost = (GRID**2).sum(axis=1) / 2
     return np.asarray(candidates[int(np.argmax(total - prior_cost))])
 
 
-def _best_scores(at_zero: Array, squares: Array, freedom: float) -> Array:
+def _best_scores(at_zero: Array, squares: Array, freedom: float, weight: float) -> Array:
     """The best score (K, D1), but at least 0, of each object of view 1 with any of view 2.
 
     Args:
         at_zero: (D1, D2) scores where the places agree.
         squares: (K, D1, D2) squared distances of the places.
         freedom: degrees of freedom of Student's t.
+        weight: of the places.
     """
-    if math.isinf(freedom):
-        return np.asarray((at_zero - robust_cost(squares, freedom)).max(axis=2, initial=0.0))
+    if math.isinf(freedom) or weight == 0.0:
+        return np.asarray((at_zero - weight * robust_cost(squares, freedom)).max(axis=2, initial=0.0))
     # The logarithm of `robust_cost` is taken of the best ones only: it is most of the time.
-    power = robust_power(freedom)
+    power = weight * robust_power(freedom)
     ratio = np.exp(at_zero / power) / (1 + squares / freedom)
     return np.asarray(power * np.log(ratio.max(axis=2, initial=1.0)))
 

@@ -22,7 +22,13 @@ def known_pair(scene: Scene, settings: MatchSettings) -> KnownPair:
     ids, has_id = objects.ids.gather(2, target)[0].numpy(), (hit & objects.has_id.gather(2, target))[0].numpy()
     used = [np.flatnonzero(view.detections.scores >= settings.min_score) for view in scene.views]
     one, two = (pair_view(view, rows) for view, rows in zip(scene.views, used, strict=True))
-    return KnownPair(one, two, *(values[view][used[view]] for values in (ids, has_id) for view in (0, 1)))
+    return KnownPair(one, two, ids[0][used[0]], ids[1][used[1]], has_id[0][used[0]], has_id[1][used[1]], _shared(scene))
+
+
+def _shared(scene: Scene) -> int:
+    """The number of objects that both views annotate, without those that are difficult in one."""
+    one, two = (view.truth.ids[view.truth.has_id & ~view.truth.difficult] for view in scene.views)
+    return len(np.intersect1d(one, two))
 
 
 def calibrated(matcher: PairMatcher, scenes: Sequence[Scene], settings: MatchSettings) -> PairMatcher:

@@ -88,6 +88,15 @@ def period(camera: Camera) -> Tensor:
     return 1.0 / camera.scale[..., 0]
 
 
+def seam(periods: Tensor, width: float) -> Tensor:
+    """Pixels (...) after which an image of a width begins anew: the period of a whole panorama, infinity for the rest.
+
+    Of a panorama that was cropped there is less than a turn. One on a larger canvas has a canvas behind its edges, not
+    its other side.
+    """
+    return torch.where((periods - width).abs() < 1e-3 * width, periods, torch.inf)
+
+
 def cut_gradient(value: Tensor, valid: Tensor) -> Tensor:
     """The same ``value`` (...), through whose entries that are not ``valid`` (...) no gradient flows."""
     return torch.where(valid, value, value.detach()) if value.requires_grad else value

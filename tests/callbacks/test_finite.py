@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -146,8 +148,20 @@ def test_the_diagnosis_asks_no_other_process_for_statistics(pairs):
     module.net.detector.register_forward_pre_hook(lambda _, arguments: (norm(arguments[0].float()), *arguments[1:]))
     module(pairs)
     assert norm.num_batches_tracked == 1
-    assert len(_diagnose(module, pairs, lambda value: value is not None)) == len(pairs.names)
+    assert len(_diagnose(module, pairs, nullcontext, lambda value: value is not None)) == len(pairs.names)
     assert norm.num_batches_tracked == 1  # in training it would have counted, and waited for the others
+
+
+def test_the_diagnosis_is_in_the_precision_of_the_step(pairs):
+    module = tiny_module().train()
+    seen = []
+
+    def watch(layer, arguments, result):
+        seen.append(result.dtype)
+
+    module.net.detector.backbone.get_submodule("conv2_1").register_forward_hook(watch)
+    _diagnose(module, pairs, lambda: torch.autocast("cpu", torch.bfloat16), lambda value: value is None)
+    assert seen == [torch.bfloat16] * len(pairs.names)
 
 
 def test_a_healthy_training_goes_on(pairs):

@@ -103,3 +103,13 @@ def test_lightning_hands_on_that_the_job_was_ended(others, pair_root):
     with pytest.raises(Pruned):
         trainer.fit(tiny_module(), datamodule=data_module(pair_root))
     assert trainer.current_epoch == 0
+
+
+def test_a_job_that_goes_on_keeps_its_values(others):
+    run_dir = start_job(others, 3)
+    before = pruning(run_dir)
+    validate(before, 0.1, 0.5)
+    after = pruning(run_dir)
+    after.load_state_dict(before.state_dict())
+    validate(after, 0.4)
+    assert json.loads((run_dir / "validations.json").read_text()) == pytest.approx([0.1, 0.5, 0.5])

@@ -84,7 +84,7 @@ def run(
     criterion: DualCriterion, output: DualOutput, objects: Objects, camera: Camera
 ) -> dict[str, tuple[float, float]]:
     with torch.no_grad():
-        return values(criterion(output, objects, camera, ANCHORS.to(camera.yaw.dtype), VARIANCES))
+        return values(criterion(output, objects, camera, ANCHORS.to(camera.yaw.dtype), VARIANCES, SIZE[1]))
 
 
 # Values
@@ -183,7 +183,7 @@ def test_a_batch_is_the_sum_of_its_pairs():
 
     def sums(output: DualOutput, objects: Objects, camera: Camera) -> dict[str, tuple[float, float]]:
         with torch.no_grad():
-            return values(criterion(output, objects, camera, ANCHORS.double(), VARIANCES, Undivided()))
+            return values(criterion(output, objects, camera, ANCHORS.double(), VARIANCES, SIZE[1], Undivided()))
 
     together = sums(output, objects, camera)
     positives = seen[:4]
@@ -297,7 +297,7 @@ def test_without_shared_objects_everything_is_finite_and_teaches(shared, present
     offsets = torch.zeros(2, 2, len(ANCHORS), 4, requires_grad=True)
     output = output_of(logits, offsets, camera, trained=True)
     criterion = DualCriterion()
-    total, terms = criterion.total(criterion(output, objects, camera, ANCHORS, VARIANCES))
+    total, terms = criterion.total(criterion(output, objects, camera, ANCHORS, VARIANCES, SIZE[1]))
     assert all(bool(value.isfinite()) and value.item() > 0 for value in terms.values())
     total.backward()
     assert logits.grad is not None

@@ -21,7 +21,9 @@ def forward(network: DualSSD, images: Tensor, camera: Camera) -> DualOutput:
 
 def losses(network: DualSSD, output: DualOutput, objects, camera: Camera) -> dict[str, Tensor]:
     criterion = DualCriterion()
-    return criterion.total(criterion(output, objects, camera, network.anchors, VARIANCES))[1]
+    return criterion.total(
+        criterion(output, objects, camera, network.anchors, VARIANCES, network.detector.image_size[1])
+    )[1]
 
 
 # Forward
@@ -142,7 +144,7 @@ def test_the_projection_loss_reaches_the_offsets_of_the_shared_anchors_only():
     objects = street(5, camera, count=4, unshared=1)
     output = forward(network, random_images(5, 1), camera)
     criterion = DualCriterion()
-    terms = criterion(output, objects, camera, network.anchors, VARIANCES)
+    terms = criterion(output, objects, camera, network.anchors, VARIANCES, network.detector.image_size[1])
     (slope,) = torch.autograd.grad(terms["view_1_to_2"].localization, output.offsets)
     view = type(objects)(*(field[:, 0] for field in objects))
     matches = criterion.match(network.anchors, view, period(camera)[:, 0])

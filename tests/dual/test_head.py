@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from crossview.dual.head import CORRECTION_LIMIT, GeometryHead, ProjectionHead, ResidualHead
+from crossview.dual.head import CORRECTION_LIMIT, GeometryHead, ProjectionHead, ResidualHead, sight
 from crossview.geometry.boxes import encode, to_centers, wrap_difference
 from crossview.geometry.camera import Camera, mirrored
 from crossview.geometry.projection import PLACEHOLDER, project_boxes
@@ -51,6 +51,24 @@ def test_an_untrained_head_is_pure_geometry_to_the_last_bit(seed, dtype):
     assert 300 < int(valid.sum()) < 600
     assert placement.covisibility.shape == (3, 200)
     assert not placement.covisibility.any()
+
+
+def test_cameras_at_one_place_have_no_distance_and_no_direction_of_their_own():
+    for yaw in (0.0, 0.5):
+        camera = cameras([[(3.0, 4.0, yaw), (3.0, 4.0, 1.0)]], dtype=torch.float64)
+        seen = sight(camera.view(0), camera.view(1), random_boxes(0, 1, dtype=torch.float64))
+        assert seen.baseline.tolist() == [[0.0]]
+        assert seen.toward.tolist() == [[yaw]]
+        placement = trained_head()(camera.view(0), camera.view(1), seen.boxes, scores(seen.boxes))
+        assert bool(placement.boxes.isfinite().all())
+
+
+def test_a_box_that_is_no_box_says_nothing_of_its_presence():
+    camera, boxes = random_cameras(0, 1, dtype=torch.float64), random_boxes(0, 1, dtype=torch.float64)
+    boxes[0, 0] = torch.inf
+    placement = trained_head()(camera.view(0), camera.view(1), boxes, scores(boxes))
+    assert not bool(placement.valid[0, 0])
+    assert bool(placement.covisibility.isfinite().all())
 
 
 def test_the_geometry_head_learns_co_visibility_and_leaves_the_boxes():

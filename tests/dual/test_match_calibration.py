@@ -36,8 +36,8 @@ def known_pairs(count=30, position=0.0, heading=0.0, jitter=0.3, alone=2, embedd
             look /= np.linalg.norm(look, axis=1, keepdims=True)
             views.append(PairView(stated, seen, np.ones(len(rows), np.int64), embeddings=look if embeddings else None))
             ids.append(np.where(rows < 8, rows - 4, 9))  # an identity is any number, also a negative one
-        known = (np.arange(8 + alone) < 8,) * 2
-        pairs.append(KnownPair(views[0], views[1], ids[0], ids[1], *known))
+        known = np.arange(8 + alone) < 8
+        pairs.append(KnownPair(views[0], views[1], ids[0], ids[1], known, known, shared=8))
     return pairs
 
 
@@ -125,6 +125,24 @@ def test_pairs_without_identities_are_refused():
     pairs = [pair._replace(has_id_1=nothing, has_id_2=nothing) for pair in known_pairs(2)]
     with pytest.raises(ValueError, match="2 pairs have no object"):
         calibrate(PairMatcher(), pairs)
+
+
+def test_pairs_whose_pose_stays_unknown_do_not_blame_the_feet():
+    pairs = known_pairs(15, 1.5, 0.03)
+    lonely = [
+        pair._replace(has_id_1=pair.has_id_1 & (pair.ids_1 == 0), has_id_2=pair.has_id_2 & (pair.ids_2 == 0))
+        for pair in known_pairs(40, 1.5, 0.03, first=15)
+    ]
+    matcher = PairMatcher(position_sigma_m=1.5, heading_sigma_rad=0.03)
+    assert fit_foot_sigmas(matcher, pairs + lonely) == fit_foot_sigmas(matcher, pairs)
+    assert fit_foot_sigmas(matcher, lonely) != matcher
+
+
+def test_objects_that_were_not_detected_lower_the_threshold():
+    pairs = known_pairs(6, 1.0, 0.03, jitter=2.0, alone=4)
+    matcher = PairMatcher(no_match_price=3.0)
+    more = [pair._replace(shared=40) for pair in pairs]
+    assert fit_threshold(matcher, more).score_threshold <= fit_threshold(matcher, pairs).score_threshold
 
 
 def test_the_threshold_is_the_best_one():

@@ -23,6 +23,7 @@ from crossview.geometry.camera import (
     resized,
     rolled,
     row,
+    seam,
     tilt,
     wrap_angle,
 )
@@ -511,3 +512,10 @@ def test_finite_input_gives_finite_output_and_gradients(first, second, up, dtype
     if total.requires_grad:
         for gradient in torch.autograd.grad(total, (pair, above), allow_unused=True):
             assert gradient is None or not gradient.isnan().any()
+
+
+def test_only_a_whole_panorama_begins_anew_at_its_edge():
+    periods = double(
+        WIDTH, WIDTH * (1 + 1e-7), WIDTH / 2, 2 * WIDTH, math.inf
+    )  # whole, rounded, on a canvas, cropped, no panorama
+    assert seam(periods, WIDTH).tolist() == [periods[0], periods[1], math.inf, math.inf, math.inf]
