@@ -3,7 +3,7 @@ VENV ?= .venv
 VENV_PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-# More arguments for `make train`, `make test` and `make bench`, e.g. make train ARGS="seed=1 trainer.max_epochs=5"
+# More arguments for `make train`, `test`, `bench` and `sample`, e.g. make train ARGS="seed=1 trainer.max_epochs=5"
 ARGS ?=
 SAMPLE ?= outputs/sample
 
@@ -25,7 +25,7 @@ $(INSTALLED): requirements.lock pyproject.toml .ci/setup.sh
 train: $(INSTALLED)  ## Train and test the dual SSD300; config overrides in ARGS, e.g. ARGS="data.root=DIR seed=1"
 	$(VENV_PYTHON) -m crossview.train model=ssd300 data=pasadena $(ARGS)
 
-sample: $(INSTALLED)  ## Render the built-in data set of streets into SAMPLE (outputs/sample)
+sample: $(INSTALLED)  ## Render a data set of 20 streets into SAMPLE (outputs/sample); settings in ARGS, e.g. ARGS="streets=26"
 	$(VENV_PYTHON) -m crossview.data.streets out="$(SAMPLE)" $(ARGS)
 
 # A process per core, up to 8, with one thread each: tests work on small tensors, for which more threads gain nothing.

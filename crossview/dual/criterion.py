@@ -26,6 +26,8 @@ REID = "reid"  # the optional fifth term: the same object should look the same i
 class DualCriterion(AnchorCriterion):
     """Settings of the losses; those of `AnchorCriterion` hold for all four.
 
+    An object that is difficult in the other view only is a target there, with its box as annotated.
+
     Attributes:
         weights: of the four terms in the total, and of ``reid`` (1 if it is left out).
         box_jitter: by how much of their sides boxes are off where they are embedded, at most.
