@@ -181,7 +181,7 @@ class _Groups:
 
 
 def _objects(sightings: Sequence[Sighting], positions: Sequence[Position], groups: _Groups) -> dict[int, MappedObject]:
-    """The objects that have a position, by their root."""
+    """The objects that have a position, by their root; positions of pairs count rather than those of single views."""
     members: dict[int, list[Sighting]] = {}
     for number, sighting in enumerate(sightings):
         members.setdefault(groups.root(number), []).append(sighting)
@@ -190,7 +190,32 @@ def _objects(sightings: Sequence[Sighting], positions: Sequence[Position], group
         roots = {groups.root(number) for number in position.sightings}
         if len(roots) == 1:  # else its match was refused
             places.setdefault(roots.pop(), []).append(position)
-    return {root: _object(members[root], found) for root, found in places.items()}
+    if not places:
+        return {}
+    best = [[each for each in found if len(each.sightings) > 1] or found for found in places.values()]
+    used = [position for found in best for position in found]
+    starts = np.cumsum([0, *map(len, best[:-1])])
+    latlng, covariances = fused(
+        np.array([position.latlng for position in used]), np.array([position.covariance for position in used]), starts
+    )
+    return {
+        root: MappedObject(
+            _label(members[root]),
+            sorted(members[root], key=lambda sighting: sighting.view),
+            max(position.probability for position in found),
+            latlng[number],
+            covariances[number],
+        )
+        for number, (root, found) in enumerate(places.items())
+    }
+
+
+def _label(sightings: Sequence[Sighting]) -> int:
+    """The class for which the sum of the scores is the highest."""
+    votes: dict[int, float] = {}
+    for sighting in sightings:
+        votes[sighting.label] = votes.get(sighting.label, 0.0) + sighting.score
+    return max(votes, key=lambda label: votes[label])
 
 
 def _beside(objects: Mapping[int, MappedObject]) -> Iterator[tuple[int, int]]:
@@ -214,35 +239,25 @@ def _beside(objects: Mapping[int, MappedObject]) -> Iterator[tuple[int, int]]:
             yield roots[near[row, 0]], roots[near[row, 1]]
 
 
-def _object(sightings: list[Sighting], positions: Sequence[Position]) -> MappedObject:
-    """An object from its sightings and positions; those of pairs count rather than those of single views."""
-    best = [position for position in positions if len(position.sightings) > 1] or list(positions)
-    latlng, covariance = fused(
-        np.array([position.latlng for position in best]), np.array([position.covariance for position in best])
-    )
-    votes: dict[int, float] = {}
-    for sighting in sightings:
-        votes[sighting.label] = votes.get(sighting.label, 0.0) + sighting.score
-    return MappedObject(
-        max(votes, key=lambda label: votes[label]),
-        sorted(sightings, key=lambda sighting: sighting.view),
-        max(position.probability for position in positions),
-        latlng,
-        covariance,
-    )
-
-
 def fused(
-    latlng: NDArray[np.float64], covariances: NDArray[np.float64]
+    latlng: NDArray[np.float64], covariances: NDArray[np.float64], starts: Rows
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """One position (2,) and its covariance (2, 2) from several, (N, 2) and (N, 2, 2), of the same object.
+    """One position each of K objects, (K, 2), and its covariance (K, 2, 2), from several of each.
 
     Covariance intersection with equal weights (Julier and Uhlmann, "A non-divergent estimation algorithm in the
     presence of unknown correlations", 1997): pairs that share a view share its errors, so that several positions are
     not counted as independent.
+
+    Args:
+        latlng: (N, 2), those of the first object before those of the second one, and so on.
+        covariances: (N, 2, 2).
+        starts: (K,) rows at which each object begins.
     """
+    counts = np.diff(starts, append=len(latlng))
+    first = latlng[starts]
     information = np.linalg.inv(covariances)
-    metres = to_local(latlng, latlng[0])
-    covariance = np.linalg.inv(information.mean(axis=0))
-    mean = covariance @ (information @ metres[:, :, None]).mean(axis=0)[:, 0]
-    return to_latlng(mean, latlng[0]), covariance
+    metres = to_local(latlng, first.repeat(counts, axis=0))
+    mean_information = np.add.reduceat(information, starts) / counts[:, None, None]
+    weighted = np.add.reduceat((information @ metres[:, :, None])[:, :, 0], starts) / counts[:, None]
+    covariance = np.asarray(np.linalg.inv(mean_information), np.float64)
+    return to_latlng((covariance @ weighted[:, :, None])[:, :, 0], first), covariance

@@ -14,13 +14,13 @@ EARTH_RADIUS_M = 6_371_000.0
 
 
 def to_local(latlng: ArrayLike, origin: ArrayLike) -> NDArray[np.float64]:
-    """Metres east and north (..., 2) of points (..., 2) given in degrees, as seen from ``origin`` (2,) in degrees.
+    """Metres east and north (..., 2) of points (..., 2) in degrees, as seen from ``origin``, broadcast, in degrees.
 
     Raises:
         ValueError: the input came in single precision, where the metres are already lost.
     """
-    points = np.radians(_double(latlng))
-    lat_0, lng_0 = np.radians(_double(origin))
+    points, origins = np.radians(_double(latlng)), np.radians(_double(origin))
+    lat_0, lng_0 = origins[..., 0], origins[..., 1]
     lat, lng = points[..., 0], points[..., 1]
     half_lat, half_lng = np.sin((lat - lat_0) / 2), np.sin((lng - lng_0) / 2)
     # Haversine: well conditioned for the short distances of a street, where the arc cosine is not.
@@ -34,9 +34,9 @@ def to_local(latlng: ArrayLike, origin: ArrayLike) -> NDArray[np.float64]:
 
 
 def to_latlng(east_north: ArrayLike, origin: ArrayLike) -> NDArray[np.float64]:
-    """Degrees (..., 2) of points (..., 2) in metres east and north of ``origin`` (2,): the inverse of `to_local`."""
-    metres = _double(east_north)
-    lat_0, lng_0 = np.radians(_double(origin))
+    """Degrees (..., 2) of points (..., 2) in metres east and north of ``origin``: the inverse of `to_local`."""
+    metres, origins = _double(east_north), np.radians(_double(origin))
+    lat_0, lng_0 = origins[..., 0], origins[..., 1]
     arc = np.hypot(metres[..., 0], metres[..., 1]) / EARTH_RADIUS_M
     azimuth = np.arctan2(metres[..., 0], metres[..., 1])
     # The point's unit vector: along the pole, along the origin's meridian in the equator's plane, and east of that.

@@ -82,16 +82,16 @@ def test_unsure_detections_are_left_out():
 def test_positions_of_unknown_dependence_are_not_counted_twice():
     latlng = np.repeat(to_latlng(np.array([[3.0, 4.0]]), ORIGIN), 3, axis=0)
     covariances = np.repeat(np.diag([4.0, 1.0])[None], 3, axis=0)
-    mean, covariance = fused(latlng, covariances)
-    np.testing.assert_allclose(mean, latlng[0], atol=1e-12)
-    np.testing.assert_allclose(covariance, covariances[0])
+    mean, covariance = fused(latlng, covariances, np.array([0]))
+    np.testing.assert_allclose(mean, latlng[:1], atol=1e-12)
+    np.testing.assert_allclose(covariance, covariances[:1])
 
 
-def test_the_surer_position_counts_more():
-    latlng = to_latlng(np.array([[0.0, 0.0], [4.0, 0.0]]), ORIGIN)
-    mean, covariance = fused(latlng, np.stack((np.eye(2), 3 * np.eye(2))))
-    np.testing.assert_allclose(to_local(mean, ORIGIN), [1.0, 0.0], atol=1e-6)
-    np.testing.assert_allclose(covariance, 1.5 * np.eye(2))
+def test_the_surer_position_of_each_object_counts_more():
+    latlng = to_latlng(np.array([[0.0, 0.0], [4.0, 0.0], [900.0, 7.0]]), ORIGIN)
+    mean, covariance = fused(latlng, np.stack((np.eye(2), 3 * np.eye(2), 5 * np.eye(2))), np.array([0, 2]))
+    np.testing.assert_allclose(to_local(mean, ORIGIN), [[1.0, 0.0], [900.0, 7.0]], atol=1e-6)
+    np.testing.assert_allclose(covariance, [1.5 * np.eye(2), 5 * np.eye(2)])
 
 
 def test_a_map_is_geojson(tmp_path):

@@ -134,3 +134,11 @@ def test_double_precision_and_integers_are_accepted(coordinates):
     found = to_local(coordinates, [34.0, -117.0])
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, to_local([34.0, -118.0], [34.0, -117.0]))
+
+
+def test_every_point_may_have_an_origin_of_its_own():
+    points = np.array([[34.15, -118.16], [34.1501, -118.1602], [-33.9, 151.2]])
+    origins = np.array([[34.1502, -118.1601], [34.1502, -118.1601], [-33.9001, 151.2003]])
+    together = to_local(points, origins)
+    np.testing.assert_array_equal(together, [to_local(*each) for each in zip(points, origins, strict=True)])
+    np.testing.assert_allclose(to_latlng(together, origins), points, atol=1e-12)
