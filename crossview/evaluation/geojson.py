@@ -6,19 +6,19 @@ Convention:
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crossview.evaluation.objects import MappedObject
+from crossview.evaluation.objects import MappedObjects
 from crossview.evaluation.scoring import ELLIPSE
 from crossview.files import whole_file
 from crossview.geometry.location import error_ellipse
 
 
-def write_geojson(path: Path, objects: Sequence[MappedObject], class_names: Sequence[str]) -> None:
+def write_geojson(path: Path, objects: MappedObjects, class_names: Sequence[str]) -> None:
     """Writes a feature for each object, one a line.
 
     Args:
@@ -31,33 +31,50 @@ def write_geojson(path: Path, objects: Sequence[MappedObject], class_names: Sequ
     """
     with whole_file(path) as file:
         file.write(b'{"type": "FeatureCollection", "features": [')
-        for number, found in enumerate(objects):
+        for number, feature in enumerate(_features(objects, class_names)):
             file.write(b"\n" if number == 0 else b",\n")
-            file.write(json.dumps(_feature(number, found, class_names), ensure_ascii=False).encode())
+            file.write(json.dumps(feature, ensure_ascii=False).encode())
         file.write(b"\n]}\n")
 
 
-def _feature(number: int, found: MappedObject, class_names: Sequence[str]) -> dict[str, Any]:
-    ellipse = error_ellipse(found.covariance[None], ELLIPSE)
+def _features(objects: MappedObjects, class_names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    ellipse = error_ellipse(objects.covariance, ELLIPSE)
+    lines = zip(
+        objects.label.tolist(),
+        objects.best_scores().round(4).astype(float).tolist(),
+        objects.counts.tolist(),
+        objects.probability.round(4).tolist(),
+        objects.latlng.round(8).tolist(),
+        ellipse.semi_major.round(3).tolist(),
+        ellipse.semi_minor.round(3).tolist(),
+        np.degrees(ellipse.bearing).round(1).tolist(),
+        strict=True,
+    )
+    start = 0
+    for number, (label, score, views, probability, (lat, lng), major, minor, bearing) in enumerate(lines):
+        rows = range(start, start + views)
+        start += views
+        yield {
+            "type": "Feature",
+            "id": number,
+            "geometry": {"type": "Point", "coordinates": [lng, lat]},
+            "properties": {
+                "class": class_names[label - 1],
+                "score": round(score, 4),
+                "views": views,
+                "match_score": probability or None,
+                "ellipse_major_m": major,
+                "ellipse_minor_m": minor,
+                "ellipse_bearing_deg": bearing,
+                "sightings": [_sighting(objects, row) for row in rows],
+            },
+        }
+
+
+def _sighting(objects: MappedObjects, row: int) -> dict[str, Any]:
+    found = objects.sightings
     return {
-        "type": "Feature",
-        "id": number,
-        "geometry": {"type": "Point", "coordinates": [round(float(value), 8) for value in found.latlng[::-1]]},
-        "properties": {
-            "class": class_names[found.label - 1],
-            "score": round(max(sighting.score for sighting in found.sightings), 4),
-            "views": len(found.sightings),
-            "match_score": round(found.probability, 4) if found.probability else None,
-            "ellipse_major_m": round(float(ellipse.semi_major[0]), 3),
-            "ellipse_minor_m": round(float(ellipse.semi_minor[0]), 3),
-            "ellipse_bearing_deg": round(float(np.degrees(ellipse.bearing[0])), 1),
-            "sightings": [
-                {
-                    "view": sighting.name,
-                    "score": round(sighting.score, 4),
-                    "box": [round(float(value), 1) for value in sighting.box],
-                }
-                for sighting in found.sightings
-            ],
-        },
+        "view": objects.names[int(found.view[row])],
+        "score": round(float(found.score[row]), 4),
+        "box": [round(value, 1) for value in found.box[row].tolist()],
     }

@@ -3,18 +3,18 @@
 Convention:
     An object of the map shows the annotated identity that most of its sightings hit (IoU 0.5, the same class). Of
     several that show the same one that with the most views is right, the others are wrong, as are those that hit
-    nothing.
-    Identities that are difficult in every view, and annotated objects without one, do not count.
+    nothing. Identities that are difficult in every view, and annotated objects without one, do not count.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crossview.evaluation.objects import MappedObject, Sighting
+from crossview.evaluation.objects import MappedObjects, Rows
 from crossview.evaluation.records import Scene, ViewRecord
 from crossview.geometry.boxes import pairwise_iou
 from crossview.geometry.frames import to_latlng, to_local
@@ -22,7 +22,25 @@ from crossview.geometry.frames import to_latlng, to_local
 IOU = 0.5
 
 
-def map_metrics(objects: Sequence[MappedObject], scenes: Iterable[Scene]) -> dict[str, float]:
+class _Truth(NamedTuple):
+    """What is annotated, and what the sightings of the map hit.
+
+    Attributes:
+        counted: identities that are not difficult in every view.
+        places: latitude and longitude of identities, as far as they are known.
+        is_hit: (S,) bool, whether a sighting hits an annotated object.
+        named: (S,) bool, whether that has an identity.
+        identity: (S,) int64, meaningless where it is not `named`.
+    """
+
+    counted: set[int]
+    places: dict[int, list[float]]
+    is_hit: NDArray[np.bool_]
+    named: NDArray[np.bool_]
+    identity: Rows
+
+
+def map_metrics(objects: MappedObjects, scenes: Iterable[Scene]) -> dict[str, float]:
     """Metrics of a map by name.
 
     Args:
@@ -34,62 +52,60 @@ def map_metrics(objects: Sequence[MappedObject], scenes: Iterable[Scene]) -> dic
         identities that count which are on the map. ``map/median_m``: median distance of the right objects from their
         annotated positions. NaN where there is nothing to measure.
     """
-    surest = sorted(objects, key=lambda each: (-len(each.sightings), -max(s.score for s in each.sightings)))
-    hits: list[Counter[int | None]] = [Counter() for _ in surest]  # None: an annotated object without identity
-    by_view: dict[int, list[tuple[int, Sighting]]] = {}
-    for row, each in enumerate(surest):
-        for sighting in each.sightings:
-            by_view.setdefault(sighting.view, []).append((row, sighting))
-    counted: set[int] = set()
-    places: dict[int, NDArray[np.float64]] = {}
+    truth = _truth(objects, scenes)
+    found: dict[int, int] = {}  # right objects by identity
+    relevant = 0
+    ends = np.cumsum(objects.counts)
+    for number in np.lexsort((-objects.best_scores(), -objects.counts)).tolist():
+        rows = slice(int(ends[number] - objects.counts[number]), int(ends[number]))
+        shown = Counter(truth.identity[rows][truth.named[rows]].tolist()).most_common(1)
+        if shown and shown[0][0] in truth.counted:
+            found.setdefault(shown[0][0], number)
+        elif truth.is_hit[rows].any():
+            continue
+        relevant += 1
+    located = [identity for identity in found if identity in truth.places]
+    gaps = to_local(
+        objects.latlng[[found[identity] for identity in located]],
+        np.array([truth.places[identity] for identity in located]).reshape(-1, 2),
+    )
+    return {
+        "map/precision": len(found) / relevant if relevant else np.nan,
+        "map/recall": len(found) / len(truth.counted) if truth.counted else np.nan,
+        "map/median_m": float(np.median(np.linalg.norm(gaps, axis=1))) if located else np.nan,
+    }
+
+
+def _truth(objects: MappedObjects, scenes: Iterable[Scene]) -> _Truth:
+    count = len(objects.sightings.view)
+    truth = _Truth(set(), {}, np.zeros(count, bool), np.zeros(count, bool), np.zeros(count, np.int64))
+    by_view = np.argsort(objects.sightings.view, kind="stable")
+    views = objects.sightings.view[by_view]
     for scene in scenes:
         for view in scene.views:
-            truth = view.truth
-            counted.update(truth.ids[truth.has_id & ~truth.difficult].tolist())
-            known = truth.has_id & truth.has_location
-            places |= zip(truth.ids[known].tolist(), to_latlng(truth.location[known], scene.origin), strict=True)
-            _add_hits(hits, view, by_view.pop(view.number, []))
-    return _counts(surest, hits, counted, places)
+            own = view.truth
+            truth.counted.update(own.ids[own.has_id & ~own.difficult].tolist())
+            known = own.has_id & own.has_location
+            latlng = to_latlng(own.location[known], scene.origin)
+            truth.places.update(zip(own.ids[known].tolist(), latlng.tolist(), strict=True))
+            first, last = np.searchsorted(views, view.number), np.searchsorted(views, view.number, side="right")
+            rows, targets = _hits(objects, by_view[first:last], view)
+            truth.is_hit[rows] = True
+            truth.named[rows], truth.identity[rows] = own.has_id[targets], own.ids[targets]
+    return truth
 
 
-def _add_hits(hits: Sequence[Counter[int | None]], view: ViewRecord, seen: Sequence[tuple[int, Sighting]]) -> None:
-    """Adds what the sightings in a view hit to the hits of their objects (rows)."""
-    if not seen or not len(view.objects.labels):
-        return
+def _hits(objects: MappedObjects, rows: Rows, view: ViewRecord) -> tuple[Rows, Rows]:
+    """Those of a view's sightings (rows) that hit an annotated object, and which one."""
+    if not len(rows) or not len(view.objects.labels):
+        return rows[:0], rows[:0]
     scale = np.tile(np.array(view.pixel_scale, np.float32), 2)
     overlap = pairwise_iou(
-        torch.from_numpy(np.stack([sighting.box for _, sighting in seen])),
+        torch.from_numpy(objects.sightings.box[rows]),
         torch.from_numpy(view.objects.boxes * scale),
         view.period * view.pixel_scale[0],
     ).numpy()
-    overlap[np.array([sighting.label for _, sighting in seen])[:, None] != view.objects.labels] = 0.0
-    for (row, _), best, most in zip(seen, overlap.argmax(axis=1), overlap.max(axis=1), strict=True):
-        if most >= IOU:
-            hits[row][int(view.truth.ids[best]) if view.truth.has_id[best] else None] += 1
-
-
-def _counts(
-    objects: Sequence[MappedObject],
-    hits: Sequence[Counter[int | None]],
-    counted: set[int],
-    places: dict[int, NDArray[np.float64]],
-) -> dict[str, float]:
-    """The metrics, given what the objects hit, the surest first."""
-    found: set[int] = set()
-    errors: list[float] = []
-    relevant = 0
-    for each, its in zip(objects, hits, strict=True):
-        shown = its.most_common(1)[0][0] if its else None
-        if its and shown not in counted:
-            continue
-        relevant += 1
-        if shown is None or shown in found:
-            continue
-        found.add(shown)
-        if shown in places:
-            errors.append(float(np.linalg.norm(to_local(each.latlng, places[shown]))))
-    return {
-        "map/precision": len(found) / relevant if relevant else np.nan,
-        "map/recall": len(found) / len(counted) if counted else np.nan,
-        "map/median_m": float(np.median(errors)) if errors else np.nan,
-    }
+    overlap[objects.sightings.label[rows, None] != view.objects.labels] = 0.0
+    best = overlap.argmax(axis=1)
+    hit = overlap[np.arange(len(rows)), best] >= IOU
+    return rows[hit], best[hit]

@@ -5,9 +5,10 @@ Convention:
     matches connects them, the likeliest matches first, or if what they are connected to stands at the same place, the
     nearest first; two of the same view never are. A sighting by itself is an object, too.
     Positions are latitude and longitude in degrees, covariances (2, 2) square metres of (east, north).
+    NumPy columns of S sightings, P positions, K objects: a large test set has millions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 
 from crossview.evaluation.baselines import Matched
-from crossview.evaluation.outcomes import PairOutcome
+from crossview.evaluation.outcomes import PairOutcome, joined
 from crossview.evaluation.records import Scene, ViewRecord
 from crossview.geometry.boxes import pairwise_iou
 from crossview.geometry.frames import to_latlng, to_local
@@ -25,145 +26,173 @@ from crossview.geometry.location import confidence_square
 from crossview.metrics.geolocation import squared_errors_in_sigmas
 
 Rows = NDArray[np.int64]
+Floats = NDArray[np.float64]
 SAME_PLACE = 0.9  # confidence of the ellipse within which two positions may be one
 FARTHEST_M = 15.0  # metres: no farther, however uncertain
 SAME_DETECTION = 0.5  # overlap with which a view's detections in two pairs are the same: rounding and two towers differ
 
 
-class Sighting(NamedTuple):
-    """A detection in one view.
+class Sightings(NamedTuple):
+    """Detections in one view each.
 
     Attributes:
-        view: number of the view in its data set.
-        name: of the view.
-        label: class, 1..C.
-        score: probability of the class.
-        box: (4,) pixels of the image file; xmax may be beyond its width, at the other side of the panorama.
+        view: (S,) number of the view in its data set.
+        label: (S,) class, 1..C.
+        score: (S,) probability of the class.
+        box: (S, 4) pixels of the image file; xmax may be beyond its width, at the other side of the panorama.
     """
 
-    view: int
-    name: str
-    label: int
-    score: float
+    view: Rows
+    label: Rows
+    score: NDArray[np.float32]
     box: NDArray[np.float32]
 
-
-class Position(NamedTuple):
-    """Where a pair or a view sees an object.
-
-    Attributes:
-        sightings: numbers of the one or two that it comes from.
-        probability: that the two are of the same object; 0 for one.
-        latlng: (2,).
-        covariance: (2, 2).
-    """
-
-    sightings: tuple[int, ...]
-    probability: float
-    latlng: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+    def take(self, rows: Rows) -> "Sightings":
+        """Some of them."""
+        return Sightings(self.view[rows], self.label[rows], self.score[rows], self.box[rows])
 
 
-class MappedObject(NamedTuple):
-    """An object on the map.
+class Positions(NamedTuple):
+    """Where pairs and views see objects.
 
     Attributes:
-        label: class, 1..C, for which the sum of its sightings' scores is the highest.
-        sightings: in the order of their views.
-        probability: the highest of its matches; 0 without any.
-        latlng: (2,).
-        covariance: (2, 2).
+        first: (P,) sighting that it comes from.
+        second: (P,) the other one, or the same.
+        probability: (P,) that the two are of the same object; 0 for one.
+        latlng: (P, 2).
+        covariance: (P, 2, 2).
     """
 
-    label: int
-    sightings: list[Sighting]
-    probability: float
-    latlng: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+    first: Rows
+    second: Rows
+    probability: Floats
+    latlng: Floats
+    covariance: Floats
+
+
+class MappedObjects(NamedTuple):
+    """The objects on the map.
+
+    Attributes:
+        label: (K,) class, 1..C, for which the sum of its sightings' scores is the highest.
+        probability: (K,) the highest of its matches; 0 without any.
+        latlng: (K, 2).
+        covariance: (K, 2, 2).
+        counts: (K,) number of sightings.
+        sightings: of all objects, those of the first one before those of the second one, and so on; in the order of
+            their views.
+        names: of the views by number.
+    """
+
+    label: Rows
+    probability: Floats
+    latlng: Floats
+    covariance: Floats
+    counts: Rows
+    sightings: Sightings
+    names: dict[int, str]
+
+    def best_scores(self) -> NDArray[np.float32]:
+        """The highest score (K,) of each object's sightings."""
+        return np.maximum.reduceat(self.sightings.score, np.cumsum(self.counts) - self.counts)
 
 
 def map_objects(
     scenes: Iterable[Scene], outcomes: Iterable[PairOutcome], threshold: float, min_score: float
-) -> list[MappedObject]:
+) -> MappedObjects:
     """The objects that pairs show, those that have a place on the ground.
 
     Args:
-        scenes: of two views each.
+        scenes: of two views each, at least one.
         outcomes: what was made of each of them.
         threshold: least probability of a match that connects two sightings.
         min_score: least score of a sighting.
     """
-    sightings = _Sightings()
-    positions: list[Position] = []
+    collected = _Collected()
+    found: list[Positions] = []
     for scene, outcome in zip(scenes, outcomes, strict=True):
         used = [np.flatnonzero(view.detections.scores >= min_score) for view in scene.views]
-        numbers = [sightings.of(view, rows) for view, rows in zip(scene.views, used, strict=True)]
-        positions += _positions(outcome.matched, numbers, used, scene.origin, threshold)
-    groups = _Groups([sighting.view for sighting in sightings.all])
-    for position in sorted(positions, key=lambda position: -position.probability):
-        groups.unite(position.sightings[0], position.sightings[-1])
-    for one, two in _beside(_objects(sightings.all, positions, groups)):
+        numbers = [collected.numbers(view, rows) for view, rows in zip(scene.views, used, strict=True)]
+        found += _positions(outcome.matched, numbers, used, scene.origin, threshold)
+    sightings, positions = collected.sightings(), Positions(*joined(found))
+    groups = _Groups(sightings.view.tolist())
+    matches = np.flatnonzero(positions.first != positions.second)
+    for row in matches[np.argsort(-positions.probability[matches], kind="stable")].tolist():
+        groups.unite(int(positions.first[row]), int(positions.second[row]))
+    for one, two in _beside(*_grouped(sightings, positions, groups.roots(), collected.names)):
         groups.unite(one, two)
-    return list(_objects(sightings.all, positions, groups).values())
+    return _grouped(sightings, positions, groups.roots(), collected.names)[1]
 
 
-class _Sightings:
+class _Collected:
     """Numbers the detections of views; those that a view has in several pairs get the same ones."""
 
     def __init__(self) -> None:
-        self.all: list[Sighting] = []
-        self._seen: dict[int, tuple[list[NDArray[np.float32]], list[int]]] = {}  # by view: boxes and their numbers
+        self.names: dict[int, str] = {}
+        self._new: list[Sightings] = []
+        self._count = 0
+        self._seen: dict[int, tuple[NDArray[np.float32], Rows, Rows]] = {}  # by view: boxes, labels, numbers
 
-    def of(self, view: ViewRecord, rows: Rows) -> Rows:
+    def numbers(self, view: ViewRecord, rows: Rows) -> Rows:
         """The numbers of some detections (rows) of a view."""
         boxes, labels = view.detections.boxes[rows], view.detections.labels[rows]
-        known_boxes, known = self._seen.setdefault(view.number, ([], []))
+        known_boxes, known_labels, known = self._seen.get(view.number, (boxes[:0], labels[:0], rows[:0]))
+        overlap = pairwise_iou(torch.from_numpy(boxes), torch.from_numpy(known_boxes), view.period).numpy()
+        overlap[labels[:, None] != known_labels] = 0.0
+        own, its = linear_sum_assignment(overlap, maximize=True)
+        same = overlap[own, its] >= SAME_DETECTION
         numbers = np.full(len(rows), -1)
-        if known and len(rows):
-            overlap = pairwise_iou(
-                torch.from_numpy(boxes), torch.from_numpy(np.stack(known_boxes)), min(view.period, 1e9)
-            ).numpy()
-            same_class = labels[:, None] == [self.all[number].label for number in known]
-            own, its = linear_sum_assignment(np.where(same_class, overlap, 0.0), maximize=True)
-            fits = (overlap[own, its] >= SAME_DETECTION) & same_class[own, its]
-            numbers[own[fits]] = np.array(known)[its[fits]]
+        numbers[own[same]] = known[its[same]]
+        new = np.flatnonzero(numbers < 0)
+        numbers[new] = self._count + np.arange(len(new))
+        self._count += len(new)
         scale = np.tile(np.array(view.pixel_scale, np.float32), 2)
-        for row in np.flatnonzero(numbers < 0):
-            numbers[row] = len(self.all)
-            score = float(view.detections.scores[rows[row]])
-            self.all.append(Sighting(view.number, view.name, int(labels[row]), score, boxes[row] * scale))
-            known_boxes.append(boxes[row])
-            known.append(int(numbers[row]))
+        self._new.append(
+            Sightings(
+                np.full(len(new), view.number), labels[new], view.detections.scores[rows[new]], boxes[new] * scale
+            )
+        )
+        self._seen[view.number] = (
+            np.concatenate((known_boxes, boxes[new])),
+            np.concatenate((known_labels, labels[new])),
+            np.concatenate((known, numbers[new])),
+        )
+        self.names[view.number] = view.name
         return numbers
+
+    def sightings(self) -> Sightings:
+        """All of them, in the order of their numbers."""
+        return Sightings(*joined(self._new))
 
 
 def _positions(
     matched: Matched, numbers: Sequence[Rows], used: Sequence[Rows], origin: tuple[float, float], threshold: float
-) -> list[Position]:
+) -> Iterator[Positions]:
     """Where a pair sees objects: together those of likely matches, and all of them view by view."""
-    found: list[Position] = []
-    of_row = [dict(zip(rows.tolist(), its.tolist(), strict=True)) for rows, its in zip(used, numbers, strict=True)]
-    latlng = matched.location.latlng(origin)
-    for row in np.flatnonzero((matched.scores >= threshold) & matched.location.valid):
-        both = of_row[0][int(matched.index_1[row])], of_row[1][int(matched.index_2[row])]
-        found.append(Position(both, float(matched.scores[row]), latlng[row], matched.location.covariance[row]))
-    for its, single in zip(of_row, matched.single, strict=True):
-        latlng = single.latlng(origin)
-        found += [
-            Position((number,), 0.0, latlng[row], single.covariance[row])
-            for row, number in its.items()
-            if single.valid[row]
-        ]
-    return found
+    rows = np.flatnonzero((matched.scores >= threshold) & matched.location.valid)
+    yield Positions(
+        numbers[0][np.searchsorted(used[0], matched.index_1[rows])],
+        numbers[1][np.searchsorted(used[1], matched.index_2[rows])],
+        matched.scores[rows],
+        matched.location.latlng(origin)[rows],
+        matched.location.covariance[rows],
+    )
+    for own, its, single in zip(used, numbers, matched.single, strict=True):
+        known = single.valid[own]
+        rows = own[known]
+        yield Positions(
+            its[known], its[known], np.zeros(len(rows)), single.latlng(origin)[rows], single.covariance[rows]
+        )
 
 
 class _Groups:
     """Which sightings are of one object."""
 
-    def __init__(self, views: Sequence[int]) -> None:
+    def __init__(self, views: list[int]) -> None:
         """Starts with an object for each sighting, given its view."""
         self._root = list(range(len(views)))
-        self._views = [{view} for view in views]  # of the object of which a sighting is the root
+        self._own = views
+        self._views: dict[int, set[int]] = {}  # of the objects with several sightings, by their root
 
     def root(self, number: int) -> int:
         """The sighting that stands for the object of this one."""
@@ -172,76 +201,70 @@ class _Groups:
             number = self._root[number]
         return number
 
+    def roots(self) -> Rows:
+        """The root (S,) of each sighting."""
+        return np.array([self.root(number) for number in range(len(self._root))], np.int64)
+
     def unite(self, one: int, two: int) -> None:
         """Makes one object of those of two sightings, unless a view has both."""
         one, two = self.root(one), self.root(two)
-        if one != two and self._views[one].isdisjoint(self._views[two]):
+        first, second = (self._views.get(root, {self._own[root]}) for root in (one, two))
+        if one != two and first.isdisjoint(second):
             self._root[two] = one
-            self._views[one] |= self._views[two]
+            self._views[one] = first | second
+            self._views.pop(two, None)
 
 
-def _objects(sightings: Sequence[Sighting], positions: Sequence[Position], groups: _Groups) -> dict[int, MappedObject]:
-    """The objects that have a position, by their root; positions of pairs count rather than those of single views."""
-    members: dict[int, list[Sighting]] = {}
-    for number, sighting in enumerate(sightings):
-        members.setdefault(groups.root(number), []).append(sighting)
-    places: dict[int, list[Position]] = {}
-    for position in positions:
-        roots = {groups.root(number) for number in position.sightings}
-        if len(roots) == 1:  # else its match was refused
-            places.setdefault(roots.pop(), []).append(position)
-    if not places:
-        return {}
-    best = [[each for each in found if len(each.sightings) > 1] or found for found in places.values()]
-    used = [position for found in best for position in found]
-    starts = np.cumsum([0, *map(len, best[:-1])])
-    latlng, covariances = fused(
-        np.array([position.latlng for position in used]), np.array([position.covariance for position in used]), starts
+def _grouped(
+    sightings: Sightings, positions: Positions, roots: Rows, names: dict[int, str]
+) -> tuple[Rows, MappedObjects]:
+    """The roots (K,) of the objects that have a position, and the objects."""
+    owner = roots[positions.first]
+    kept = owner == roots[positions.second]  # else the match was refused
+    is_pair = positions.first != positions.second
+    in_pairs = np.zeros(len(roots), bool)
+    in_pairs[owner[kept & is_pair]] = True
+    used = np.flatnonzero(kept & (is_pair | ~in_pairs[owner]))  # positions of pairs rather than those of single views
+    used = used[np.argsort(owner[used], kind="stable")]
+    objects, starts = np.unique(owner[used], return_index=True)
+    latlng, covariance = fused(positions.latlng[used], positions.covariance[used], starts)
+    members = np.flatnonzero(np.isin(roots, objects))
+    number = np.searchsorted(objects, roots[members])
+    order = np.lexsort((sightings.view[members], number))
+    members, number = members[order], number[order]
+    votes = np.zeros((len(objects), int(sightings.label.max(initial=0)) + 1))
+    np.add.at(votes, (number, sightings.label[members]), sightings.score[members])
+    return objects, MappedObjects(
+        votes.argmax(axis=1),
+        np.maximum.reduceat(positions.probability[used], starts),
+        latlng,
+        covariance,
+        np.bincount(number, minlength=len(objects)),
+        sightings.take(members),
+        names,
     )
-    return {
-        root: MappedObject(
-            _label(members[root]),
-            sorted(members[root], key=lambda sighting: sighting.view),
-            max(position.probability for position in found),
-            latlng[number],
-            covariances[number],
-        )
-        for number, (root, found) in enumerate(places.items())
-    }
 
 
-def _label(sightings: Sequence[Sighting]) -> int:
-    """The class for which the sum of the scores is the highest."""
-    votes: dict[int, float] = {}
-    for sighting in sightings:
-        votes[sighting.label] = votes.get(sighting.label, 0.0) + sighting.score
-    return max(votes, key=lambda label: votes[label])
-
-
-def _beside(objects: Mapping[int, MappedObject]) -> Iterator[tuple[int, int]]:
+def _beside(roots: Rows, objects: MappedObjects) -> Iterator[tuple[int, int]]:
     """Objects (their roots) of one class that may stand at the same place, the likeliest first.
 
     The normal density of the gap of their positions, if the gap is within the `SAME_PLACE` ellipse of its uncertainty.
     """
-    if not objects:
+    if not len(roots):
         return
-    roots, found = list(objects), list(objects.values())
-    metres = to_local(np.array([each.latlng for each in found]), found[0].latlng)
+    metres = to_local(objects.latlng, objects.latlng[0])
     near = KDTree(metres).query_pairs(FARTHEST_M, output_type="ndarray")
-    labels = np.array([each.label for each in found])
-    near = near[labels[near[:, 0]] == labels[near[:, 1]]]
-    covariances = np.array([each.covariance for each in found])
-    gaps, apart = metres[near[:, 0]] - metres[near[:, 1]], covariances[near[:, 0]] + covariances[near[:, 1]]
+    near = near[objects.label[near[:, 0]] == objects.label[near[:, 1]]]
+    gaps = metres[near[:, 0]] - metres[near[:, 1]]
+    apart = objects.covariance[near[:, 0]] + objects.covariance[near[:, 1]]
     squares = squared_errors_in_sigmas(gaps, apart, np.zeros_like(gaps))
     costs = squares + np.log(np.linalg.det(apart))
-    for row in np.argsort(costs, kind="stable"):
-        if squares[row] <= confidence_square(SAME_PLACE):
-            yield roots[near[row, 0]], roots[near[row, 1]]
+    order = np.argsort(costs, kind="stable")
+    for row in order[squares[order] <= confidence_square(SAME_PLACE)]:
+        yield int(roots[near[row, 0]]), int(roots[near[row, 1]])
 
 
-def fused(
-    latlng: NDArray[np.float64], covariances: NDArray[np.float64], starts: Rows
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def fused(latlng: Floats, covariances: Floats, starts: Rows) -> tuple[Floats, Floats]:
     """One position each of K objects, (K, 2), and its covariance (K, 2, 2), from several of each.
 
     Covariance intersection with equal weights (Julier and Uhlmann, "A non-divergent estimation algorithm in the

@@ -82,7 +82,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
     if pairs:
         objects = map_objects(scenes, pairs, matcher.score_threshold, settings.min_score)
         write_geojson(run_dir / "objects.geojson", objects, told["class_names"])
-        logger.info("%d objects on the map: objects.geojson", len(objects))
+        logger.info("%d objects on the map: objects.geojson", len(objects.label))
         metrics |= map_metrics(objects, scenes)
     if config.report:
         write_report(run_dir / "report.html", scenes, outcome, told, matcher.score_threshold)

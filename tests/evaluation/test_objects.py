@@ -3,62 +3,59 @@
 import json
 
 import numpy as np
-import pytest
 
 from crossview.evaluation.geojson import write_geojson
-from crossview.evaluation.objects import fused, map_objects
+from crossview.evaluation.objects import fused
 from crossview.geometry.frames import to_latlng, to_local
 from tests.evaluation.street import ORIGIN, TREES, found, pair
 
 
-def places(objects):
-    return np.array([to_local(each.latlng, ORIGIN) for each in objects])
-
-
 def trees_of(objects):
     """The tree that each object is at."""
-    gaps = np.linalg.norm(places(objects)[:, None] - TREES, axis=-1)
+    gaps = np.linalg.norm(to_local(objects.latlng, ORIGIN)[:, None] - TREES, axis=-1)
     assert (gaps.min(axis=1) < 0.3).all()
     return gaps.argmin(axis=1).tolist()
+
+
+def views_of(objects):
+    """The views of each object."""
+    return [part.tolist() for part in np.split(objects.sightings.view, np.cumsum(objects.counts)[:-1])]
 
 
 def test_a_chain_of_pairs_makes_one_object_of_a_tree():
     objects = found(pair(0, 0, 1), pair(1, 1, 2), pair(2, 2, 3))
     assert sorted(trees_of(objects)) == [0, 1, 2, 3]
-    for each in objects:
-        assert [sighting.view for sighting in each.sightings] == [0, 1, 2, 3]
-        assert each.probability > 0.9
+    assert views_of(objects) == [[0, 1, 2, 3]] * 4
+    assert (objects.probability > 0.9).all()
 
 
 def test_boxes_are_pixels_of_the_image_files():
     scene = pair(0, 0, 1)
-    for each in found(scene):
-        for sighting in each.sightings:
-            view = scene.views[sighting.view]
-            assert (np.abs(view.detections.boxes * 2 - sighting.box).max(axis=1) < 1e-3).any()
+    seen = found(scene).sightings
+    for view, box in zip(seen.view, seen.box, strict=True):
+        assert (np.abs(scene.views[view].detections.boxes * 2 - box).max(axis=1) < 1e-3).any()
 
 
 def test_pairs_without_a_common_view_meet_at_the_same_place():
     objects = found(pair(0, 0, 1), pair(1, 2, 3))
     assert sorted(trees_of(objects)) == [0, 1, 2, 3]
-    assert all(len(each.sightings) == 4 for each in objects)
+    assert objects.counts.tolist() == [4] * 4
 
 
 def test_other_classes_at_the_same_place_stay_apart():
     other = {"labels": (2, 2, 2, 2)}
     objects = found(pair(0, 0, 1), pair(1, 2, 3, one=other, two=other))
     assert sorted(trees_of(objects)) == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert sorted(each.label for each in objects) == [1] * 4 + [2] * 4
+    assert sorted(objects.label.tolist()) == [1] * 4 + [2] * 4
 
 
 def test_what_one_view_sees_is_an_object_too():
     objects = found(pair(0, 0, 1, two={"seen": (0, 1)}))
-    assert sorted(trees_of(objects)) == [0, 1, 2, 3]
-    by_tree = dict(zip(trees_of(objects), objects, strict=True))
-    assert [len(by_tree[tree].sightings) for tree in range(4)] == [2, 2, 1, 1]
-    assert by_tree[2].probability == 0.0
-    areas = [np.linalg.det(by_tree[tree].covariance) for tree in range(4)]
-    assert max(areas[:2]) < min(areas[2:])
+    order = np.argsort(trees_of(objects))
+    assert objects.counts[order].tolist() == [2, 2, 1, 1]
+    assert objects.probability[order[2:]].tolist() == [0.0, 0.0]
+    areas = np.linalg.det(objects.covariance[order])
+    assert areas[:2].max() < areas[2:].min()
 
 
 def test_two_detections_of_a_view_are_never_one_object():
@@ -66,17 +63,16 @@ def test_two_detections_of_a_view_are_never_one_object():
     view = scene.views[1]
     twice = view.detections.take(np.array([0, 0, 1, 2, 3]))
     twice.boxes[1] += 0.2
-    scene = scene._replace(views=(scene.views[0], view._replace(detections=twice)))
-    objects = found(scene)
+    objects = found(scene._replace(views=(scene.views[0], view._replace(detections=twice))))
     assert sorted(trees_of(objects)) == [0, 0, 1, 2, 3]
-    for each in objects:
-        views = [sighting.view for sighting in each.sightings]
-        assert len(set(views)) == len(views)
+    assert all(len(set(views)) == len(views) for views in views_of(objects))
 
 
 def test_unsure_detections_are_left_out():
-    assert found(pair(0, 0, 1, one={"score_of": 0.1}, two={"score_of": 0.1})) == []
-    assert map_objects([], [], 0.3, 0.2) == []
+    unsure = {"score_of": 0.1}
+    objects = found(pair(0, 0, 1, one=unsure, two=unsure))
+    assert len(objects.label) == len(objects.sightings.view) == 0
+    assert objects.best_scores().tolist() == []
 
 
 def test_positions_of_unknown_dependence_are_not_counted_twice():
@@ -100,17 +96,20 @@ def test_a_map_is_geojson(tmp_path):
     layer = json.loads((tmp_path / "objects.geojson").read_text(encoding="utf-8"))
     assert layer["type"] == "FeatureCollection"
     assert len(layer["features"]) == 4
-    for number, (feature, each) in enumerate(zip(layer["features"], objects, strict=True)):
+    for number, feature in enumerate(layer["features"]):
         assert (feature["type"], feature["id"]) == ("Feature", number)
         lng, lat = feature["geometry"]["coordinates"]
-        assert np.linalg.norm(to_local([lat, lng], each.latlng)) < 0.002
+        assert np.linalg.norm(to_local([lat, lng], objects.latlng[number])) < 0.002
         told = feature["properties"]
-        assert (told["class"], told["views"], told["score"]) == ("Straßenbaum", 3, pytest.approx(0.9))
+        assert (told["class"], told["views"], told["score"]) == ("Straßenbaum", 3, 0.9)
+        assert told["match_score"] > 0.9
         assert [sighting["view"] for sighting in told["sightings"]] == ["view0", "view1", "view2"]
+        assert np.allclose(told["sightings"][1]["box"], objects.sightings.box[3 * number + 1], atol=0.06)
         assert 0 < told["ellipse_minor_m"] <= told["ellipse_major_m"]
         assert 0 <= told["ellipse_bearing_deg"] <= 180
 
 
 def test_an_empty_map_is_geojson_too(tmp_path):
-    write_geojson(tmp_path / "objects.geojson", [], ["tree"])
+    nothing = {"seen": ()}
+    write_geojson(tmp_path / "objects.geojson", found(pair(0, 0, 1, one=nothing, two=nothing)), ["tree"])
     assert json.loads((tmp_path / "objects.geojson").read_text()) == {"type": "FeatureCollection", "features": []}
