@@ -4,8 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.data.make_voc import write_pair_dataset
+
+# Property tests try the same examples in every run: what fails, fails for everybody. More and others:
+# --hypothesis-profile=default
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 
 # Networks of the shape of each model that take a moment instead of minutes.
 SMALL_VGG = ["model.backbone.channels=[4,4,8,8,8]", "model.backbone.fc_channels=16"]

@@ -133,7 +133,7 @@ def test_changes_are_noticed_by_time_and_size(root, cache_dir, parsed, folder, s
     assert parsed == (["c"] if again else [])  # and it is kept again
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.tuples(

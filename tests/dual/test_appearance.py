@@ -90,7 +90,7 @@ def test_sizes_have_to_be_positive(settings):
 # --- jitter ---
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 @given(st.integers(0, 1000), st.floats(0.0, 0.4))
 def test_jitter_moves_every_edge_by_a_share_of_the_side_at_most(seed, share):
     box = torch.tensor([10.0, 20.0, 30.0, 60.0])

@@ -18,7 +18,7 @@ from tests.geometry.standing_pairs import WIDTH, boxes, camera, objects, off
 
 CAMERAS = camera(0.0, 0.0, 0.4), camera(2.0, 9.0, 1.1)
 MATCHER = PairMatcher(foot_sigma_px=0.5, position_sigma_m=1.0, heading_sigma_rad=0.03)
-quick = settings(max_examples=25, deadline=None, derandomize=True)
+quick = settings(max_examples=25)
 
 
 def pair(seed=0, count=8, only_1=0, only_2=0, errors=((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)), jitter=0.0):

@@ -20,7 +20,7 @@ from crossview.geometry.boxes import (
 
 PERIOD = 600.0
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
-quick = settings(max_examples=150, deadline=None, derandomize=True)
+quick = settings(max_examples=150)
 
 
 def double(*values):

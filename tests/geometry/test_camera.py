@@ -29,7 +29,7 @@ from crossview.geometry.camera import (
 )
 
 WIDTH, HEIGHT = 600, 300
-quick = settings(max_examples=100, deadline=None, derandomize=True)
+quick = settings(max_examples=100)
 
 
 def double(*values):

@@ -32,7 +32,7 @@ def test_worked_numbers():
     assert_allclose(hidden.along_hidden, 6 * math.pi / 300 * math.hypot(2, 6))
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 @given(x=st.floats(0, WIDTH), y=st.floats(160, 290), yaw=st.floats(-4, 4), height=st.floats(1, 6))
 def test_a_pixel_moves_a_point_by_its_worth(x, y, yaw, height):
     view = camera(2.0, -1.0, yaw, height)

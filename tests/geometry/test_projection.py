@@ -12,7 +12,7 @@ from crossview.geometry.frames import to_local
 from crossview.geometry.projection import PLACEHOLDER, Standing, locate_boxes, project_boxes, view_boxes
 
 WIDTH, HEIGHT = 600, 300
-quick = settings(max_examples=150, deadline=None, derandomize=True)
+quick = settings(max_examples=150)
 
 
 def double(*values):

@@ -82,7 +82,7 @@ def scene(seed: int, views: int = 6, most: int = 12, classes: int = 3) -> tuple[
     return detections, objects
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 4))
 def test_it_is_that_of_coco(seed, classes):
     found, known = scene(seed, classes=classes)

@@ -66,7 +66,7 @@ def test_a_window_shows_the_piece_with_the_centre(box, left, width, after):
     assert view.rows.tolist() == ([] if after is None else [0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=SIZES,
     poses=st.tuples(POSES, POSES),

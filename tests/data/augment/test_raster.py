@@ -28,7 +28,7 @@ def window_of(image, left, top, width, height):
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_roll_windows_and_mirrors_in_one_go_equal_one_after_the_other(data):
     width, height = data.draw(st.sampled_from([(12, 8), (10, 6), (9, 7)]))
