@@ -20,7 +20,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from crossview.resume import last_checkpoint
+from crossview.launch import last_checkpoint
 from tests.data.make_voc import write_pair_dataset
 
 EVERY_N_STEPS = 5

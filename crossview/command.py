@@ -10,10 +10,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from crossview.launch import agreed, console_level, log_name, rank
+from crossview.launch import agreed, console_level, log_name, rank, taken
 from crossview.sweeps.devices import refusal
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "conf"
@@ -35,15 +36,17 @@ def run_folder(resume: str | None, new: str) -> str:
 def _claimed(new: str) -> str:
     """A folder of this name that no other run has, made at once: two that start within a second mean the same name."""
     name, number = new, 2
-    while True:
-        try:
-            Path(name).mkdir(parents=True)
-        except FileExistsError:
-            name, number = f"{new}_{number}", number + 1
-            continue
-        except OSError:  # Hydra will not be able to make it, either, and says so
-            return new
-        return name
+    try:
+        Path(new).parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                Path(name).mkdir()
+            except FileExistsError:
+                name, number = f"{new}_{number}", number + 1
+            else:
+                return name
+    except OSError:  # Hydra will not be able to make it, either, and says so
+        return new
 
 
 def config_folder(resume: str | None) -> str | None:
@@ -52,6 +55,19 @@ def config_folder(resume: str | None) -> str | None:
     That is, if the run goes on with the one that is there, or if another process of it puts it there.
     """
     return None if _is_run(resume) or rank() > 0 else ".hydra"
+
+
+class NewRun(Callback):
+    """Refuses the folder of an earlier run, before Hydra leaves a config there."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # Hydra's signature
+        """Looks at the run folder.
+
+        Raises:
+            SystemExit: it has checkpoints; says what to do.
+        """
+        if config.resume is None and rank() == 0 and (reason := taken(Path(config.hydra.run.dir))) is not None:
+            raise SystemExit(reason)
 
 
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)

@@ -6,6 +6,7 @@ which Lightning sets ``LOCAL_RANK`` for the processes that it starts.
 
 import os
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from crossview.build import ConfigError
@@ -62,6 +63,21 @@ def _from_first(value: str) -> str:
     if rank() == 0:
         store.set(key, value)
     return str(store.get(key), "utf-8")
+
+
+def last_checkpoint(run_dir: Path) -> Path:
+    """Where a run keeps the state from which it can go on."""
+    return run_dir / "checkpoints" / "last.ckpt"
+
+
+def taken(run_dir: Path) -> str | None:
+    """Why a new run cannot go into a folder; None if it can."""
+    if not last_checkpoint(run_dir).exists():
+        return None
+    return (
+        f"hydra.run.dir: {run_dir} has the checkpoints of an earlier run, expected a new folder; "
+        f"resume={run_dir} goes on with that run"
+    )
 
 
 def log_name(name: str) -> str:

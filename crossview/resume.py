@@ -21,7 +21,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's parser
 from crossview.checkpoints import read_checkpoint
 from crossview.csv_log import forget_after
 from crossview.files import write_whole
-from crossview.launch import rank
+from crossview.launch import last_checkpoint, rank, taken
 from crossview.signals import Stopped
 from crossview.user_errors import UserError
 
@@ -41,22 +41,14 @@ CHANGEABLE = (
 _STATES = ("loops", "callbacks", "optimizer_states", "lr_schedulers")
 
 
-def last_checkpoint(run_dir: Path) -> Path:
-    """Where a run keeps the state from which it can go on."""
-    return run_dir / "checkpoints" / "last.ckpt"
-
-
 def check_new(run_dir: Path) -> None:
     """Checks that a new run does not write over an earlier one.
 
     Raises:
         UserError: its folder has a checkpoint already.
     """
-    if rank() == 0 and last_checkpoint(run_dir).exists():
-        raise UserError(
-            f"hydra.run.dir: {run_dir} has the checkpoints of an earlier run, expected a new folder; "
-            f"resume={run_dir} goes on with that run"
-        )
+    if rank() == 0 and (reason := taken(run_dir)) is not None:
+        raise UserError(reason)
 
 
 @contextmanager

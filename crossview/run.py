@@ -22,10 +22,10 @@ from crossview.evaluation import steps as evaluation
 from crossview.evaluation.collect import CollectScenes
 from crossview.files import write_whole
 from crossview.initial_weights import initialise
-from crossview.launch import check_devices
+from crossview.launch import check_devices, last_checkpoint
 from crossview.memory import keep_freed_memory
 from crossview.processes import Processes, end_with_parent
-from crossview.resume import check_new, last_checkpoint, resumable, resumed
+from crossview.resume import check_new, resumable, resumed
 from crossview.signals import watch
 from crossview.user_errors import explained
 
@@ -108,7 +108,8 @@ def _fit_and_test(
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Evaluates a checkpoint, or predictions, as ``config`` says.
 
-    Leaves ``metrics.json``, ``predictions.parquet``, ``objects.geojson`` and ``report.html`` in its ``run_dir``.
+    Leaves ``metrics.json``, ``predictions.parquet`` and ``report.html`` in its ``run_dir``, and ``objects.geojson`` of
+    the network's detections in pairs.
 
     Returns:
         The metrics, with the split as the prefix of their names.

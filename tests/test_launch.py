@@ -38,9 +38,11 @@ def test_each_run_has_a_folder_of_its_own(tmp_path):
     assert all((tmp_path / "runs" / folder).is_dir() for folder in ("now", "now_2", "now_3"))
 
 
-def test_a_folder_that_cannot_be_made_is_left_to_hydra(tmp_path):
+@pytest.mark.parametrize("parent", ["file", "gone"])
+def test_a_folder_that_cannot_be_made_is_left_to_hydra(tmp_path, parent):
     (tmp_path / "file").touch()
-    name = str(tmp_path / "file" / "now")
+    (tmp_path / "gone").symlink_to(tmp_path / "unmounted drive")
+    name = str(tmp_path / parent / "now")
     assert run_folder(None, name) == name
 
 

@@ -161,6 +161,15 @@ def test_what_would_make_another_run_of_it_is_refused(override, run_dir):
     assert "trainer.max_epochs" in said
 
 
+def test_another_command_does_not_touch_the_folder(run_dir, tmp_path):
+    before = contents(run_dir)
+    done = command(f"hydra.run.dir={run_dir}", "optimizer.lr=1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"hydra.run.dir: {run_dir} has the checkpoints of an earlier run" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert contents(run_dir) == before
+
+
 def test_another_run_does_not_write_over_this_one(run_dir):
     before = (run_dir / "checkpoints/last.ckpt").read_bytes()
     with pytest.raises(UserError, match=rf"hydra\.run\.dir: {run_dir} has the checkpoints .* resume={run_dir} goes on"):

@@ -116,8 +116,8 @@ class ImageCache:
         old = read_index(path, tell)
         if _holds(old, stamps):  # by the process that held the lock before
             return
-        keep = [name for name, entry in old.items() if entry.is_settled and _is(name, entry.stamp)]
-        fresh = [view for view in views if str(view.image) not in set(keep)]
+        keep = {name: entry.stamp for name, entry in old.items() if entry.is_settled and _is(name, entry.stamp)}
+        fresh = {name: stamp for name, stamp in stamps.items() if name not in keep}
         tell(f"Image cache {path}: {len(fresh)} of {len(views)} images are made")
         started = time.time_ns()
         for left in path.parent.glob(f".{path.stem}-*.part"):
@@ -126,19 +126,19 @@ class ImageCache:
         try:
             with h5py.File(part, "w") as file, closing(CachedImages(path, self.encoding)) as kept:
                 blob = file.create_dataset("bytes", (0,), np.uint8, maxshape=(None,), chunks=(_CHUNK,))
-                names = [*keep, *(str(view.image) for view in fresh)]
-                index = np.zeros(len(names), ENTRY)
-                contents = chain((kept.content(name) for name in keep), self._encoded(fresh))
+                index = np.zeros(len(keep) + len(fresh), ENTRY)
+                made = self._encoded([view for view in views if str(view.image) in fresh])
+                contents = chain(map(kept.content, keep), made)
                 shown = self.progress and len(fresh) > 0
-                bar = with_bar(contents, "Making the image cache", len(names), shown=shown)
-                for row, (name, (factor, content)) in enumerate(zip(names, bar, strict=True)):
+                bar = with_bar(contents, "Making the image cache", len(index), shown=shown)
+                stated = chain(keep.values(), fresh.values())
+                for row, (stamp, (factor, content)) in enumerate(zip(stated, bar, strict=True)):
                     start = blob.shape[0]
                     blob.resize(start + len(content), axis=0)
                     blob[start:] = content
-                    stamp = stamps[name] if name in stamps else old[name].stamp
                     index[row] = start, len(content), *stamp, factor
                 file["index"] = index
-                file["paths"] = np.array([os.fsencode(name) for name in names] or [b" "])
+                file["paths"] = np.array([os.fsencode(name) for name in chain(keep, fresh)] or [b" "])
                 file.attrs["made"] = started
             part.replace(path)
         finally:

@@ -72,6 +72,8 @@ class DualCriterion(AnchorCriterion):
             ranks: that share the batch.
         """
         views = [Objects(*(value[:, i] for value in objects)) for i in range(2)]
+        # On a larger canvas there is nothing of a panorama beside it, so anchors are matched within the image. A placed
+        # box means a direction of the camera, whose error goes the short way around in any image.
         periods = period(cameras)
         around = seam(periods, image_width)
         matches = [self.match(anchors, views[i], around[:, i]) for i in range(2)]

@@ -57,6 +57,7 @@ class KnownPair(NamedTuple):
         has_id_1: (D1,) bool, which detections show a known object.
         has_id_2: (D2,) bool.
         shared: number of known objects in both views, whether detected or not.
+        neutral: (D1, D2) bool, whether a match of the two is neither right nor wrong, as of a difficult object.
     """
 
     view_1: PairView
@@ -66,6 +67,7 @@ class KnownPair(NamedTuple):
     has_id_1: NDArray[np.bool_]
     has_id_2: NDArray[np.bool_]
     shared: int
+    neutral: NDArray[np.bool_]
 
     def same(self) -> NDArray[np.bool_]:
         """Whether two detections show the same object, (D1, D2) bool."""
@@ -224,12 +226,16 @@ def _choices(matcher: PairMatcher, pair: KnownPair) -> list[tuple[Array, int]]:
 
 
 def fit_threshold(matcher: PairMatcher, pairs: Sequence[KnownPair]) -> PairMatcher:
-    """The matcher with the threshold of the best F1 of all matches of the pairs together, as `reid/f1` counts it."""
+    """The matcher with the threshold of the best F1 of all matches of the pairs together.
+
+    As `reid/f1` counts it, but that a second detection of an object is always wrong.
+    """
     scores, right, shared = [], [], 0
     for pair in pairs:
         found, same = matcher(pair.view_1, pair.view_2), pair.same()
-        scores.append(found.scores)
-        right.append(same[found.index_1, found.index_2])
+        counted = ~pair.neutral[found.index_1, found.index_2]
+        scores.append(found.scores[counted])
+        right.append(same[found.index_1, found.index_2][counted])
         shared += pair.shared
     if not sum(map(len, scores)):
         return matcher

@@ -17,6 +17,7 @@ from crossview.geometry.relative_pose import PosePrior, robust_cost, robust_powe
 
 STEPS = (-1.3, 0.0, 1.3)  # of the grid, in sigmas of the relative pose, for each of its three numbers
 GRID: Array = np.array(list(itertools.product(STEPS, repeat=3)))  # (K, 3) in sigmas of the relative pose
+MOST_NATS = 600.0  # whose exponential is still a number
 REMAINING_SHARE = 0.5  # of the poses' uncertainty between the grid's points
 
 
@@ -80,7 +81,7 @@ def _best_scores(at_zero: Array, squares: Array, freedom: float, weight: float) 
         freedom: degrees of freedom of Student's t.
         weight: of the places.
     """
-    if math.isinf(freedom) or weight == 0.0:
+    if math.isinf(freedom) or at_zero.max(initial=0.0) >= MOST_NATS * weight * robust_power(freedom):
         return np.asarray((at_zero - weight * robust_cost(squares, freedom)).max(axis=2, initial=0.0))
     # The logarithm of `robust_cost` is taken of the best ones only: it is most of the time.
     power = weight * robust_power(freedom)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from crossview.build import ConfigError
 from crossview.dual.match_calibration import KnownPair, calibrate
 from crossview.dual.matching import PairMatcher
 from crossview.evaluation.baselines import MatchSettings, pair_view
-from crossview.evaluation.records import Scene, scene_detections, scene_objects, scene_periods
+from crossview.evaluation.records import Scene, SceneObjects, scene_detections, scene_objects, scene_periods
 from crossview.metrics.matching import TRUE_POSITIVE, match_views
 
 
@@ -22,7 +23,25 @@ def known_pair(scene: Scene, settings: MatchSettings) -> KnownPair:
     ids, has_id = objects.ids.gather(2, target)[0].numpy(), (hit & objects.has_id.gather(2, target))[0].numpy()
     used = [np.flatnonzero(view.detections.scores >= settings.min_score) for view in scene.views]
     one, two = (pair_view(view, rows) for view, rows in zip(scene.views, used, strict=True))
-    return KnownPair(one, two, ids[0][used[0]], ids[1][used[1]], has_id[0][used[0]], has_id[1][used[1]], _shared(scene))
+    return KnownPair(
+        one,
+        two,
+        ids[0][used[0]],
+        ids[1][used[1]],
+        has_id[0][used[0]],
+        has_id[1][used[1]],
+        _shared(scene),
+        _neutral(found.targets[0], objects)[np.ix_(*used)],
+    )
+
+
+def _neutral(targets: torch.Tensor, objects: SceneObjects) -> NDArray[np.bool_]:
+    """Whether detections (D1, D2) are of one identity that is difficult in a view, given what (2, D) they hit."""
+    row = targets.clamp(min=0)
+    named = (targets >= 0) & objects.has_id[0].gather(1, row)
+    ids, difficult = objects.ids[0].gather(1, row), objects.difficult[0].gather(1, row)
+    same = (ids[0][:, None] == ids[1]) & named[0][:, None] & named[1]
+    return (same & (difficult[0][:, None] | difficult[1])).numpy()
 
 
 def _shared(scene: Scene) -> int:

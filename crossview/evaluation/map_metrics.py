@@ -1,8 +1,8 @@
 """How good a map is: which objects are on it, and where.
 
 Convention:
-    An object of the map shows the annotated identity that most of its sightings hit (IoU 0.5, the same class). Of
-    several that show the same one that with the most views is right, the others are wrong, as are those that hit
+    An object of the map shows the annotated identity that most of its sightings hit (IoU 0.5, the object's own class).
+    Of several that show the same one that with the most views is right, the others are wrong, as are those that hit
     nothing. Identities that are difficult in every view, and annotated objects without one, do not count.
 """
 
@@ -70,7 +70,7 @@ def map_metrics(objects: MappedObjects, scenes: Iterable[Scene]) -> dict[str, fl
         np.array([truth.places[identity] for identity in located]).reshape(-1, 2),
     )
     return {
-        "map/precision": len(found) / relevant if relevant else np.nan,
+        "map/precision": len(found) / relevant if relevant and truth.counted else np.nan,
         "map/recall": len(found) / len(truth.counted) if truth.counted else np.nan,
         "map/median_m": float(np.median(np.linalg.norm(gaps, axis=1))) if located else np.nan,
     }
@@ -79,6 +79,7 @@ def map_metrics(objects: MappedObjects, scenes: Iterable[Scene]) -> dict[str, fl
 def _truth(objects: MappedObjects, scenes: Iterable[Scene]) -> _Truth:
     count = len(objects.sightings.view)
     truth = _Truth(set(), {}, np.zeros(count, bool), np.zeros(count, bool), np.zeros(count, np.int64))
+    labels = objects.label.repeat(objects.counts)
     by_view = np.argsort(objects.sightings.view, kind="stable")
     views = objects.sightings.view[by_view]
     for scene in scenes:
@@ -89,14 +90,14 @@ def _truth(objects: MappedObjects, scenes: Iterable[Scene]) -> _Truth:
             latlng = to_latlng(own.location[known], scene.origin)
             truth.places.update(zip(own.ids[known].tolist(), latlng.tolist(), strict=True))
             first, last = np.searchsorted(views, view.number), np.searchsorted(views, view.number, side="right")
-            rows, targets = _hits(objects, by_view[first:last], view)
+            rows, targets = _hits(objects, labels, by_view[first:last], view)
             truth.is_hit[rows] = True
             truth.named[rows], truth.identity[rows] = own.has_id[targets], own.ids[targets]
     return truth
 
 
-def _hits(objects: MappedObjects, rows: Rows, view: ViewRecord) -> tuple[Rows, Rows]:
-    """Those of a view's sightings (rows) that hit an annotated object, and which one."""
+def _hits(objects: MappedObjects, labels: Rows, rows: Rows, view: ViewRecord) -> tuple[Rows, Rows]:
+    """Those of a view's sightings (rows), of objects with classes (S,), that hit an annotated one, and which one."""
     if not len(rows) or not len(view.objects.labels):
         return rows[:0], rows[:0]
     scale = np.tile(np.array(view.pixel_scale, np.float32), 2)
@@ -105,7 +106,7 @@ def _hits(objects: MappedObjects, rows: Rows, view: ViewRecord) -> tuple[Rows, R
         torch.from_numpy(view.objects.boxes * scale),
         view.period * view.pixel_scale[0],
     ).numpy()
-    overlap[objects.sightings.label[rows, None] != view.objects.labels] = 0.0
+    overlap[labels[rows, None] != view.objects.labels] = 0.0
     best = overlap.argmax(axis=1)
     hit = overlap[np.arange(len(rows)), best] >= IOU
     return rows[hit], best[hit]

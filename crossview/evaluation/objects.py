@@ -106,7 +106,7 @@ def map_objects(
         scenes: of two views each, at least one.
         outcomes: what was made of each of them.
         threshold: least probability of a match that connects two sightings.
-        min_score: least score of a sighting.
+        min_score: least score of a sighting: that of the detections that were matched.
     """
     collected = _Collected()
     found: list[Positions] = []
@@ -255,7 +255,8 @@ def _beside(roots: Rows, objects: MappedObjects) -> Iterator[tuple[int, int]]:
     metres = to_local(objects.latlng, objects.latlng[0])
     near = KDTree(metres).query_pairs(FARTHEST_M, output_type="ndarray")
     near = near[objects.label[near[:, 0]] == objects.label[near[:, 1]]]
-    gaps = metres[near[:, 0]] - metres[near[:, 1]]
+    # North of the first object is not quite north of these, but their covariances are of their own east and north.
+    gaps = to_local(objects.latlng[near[:, 0]], objects.latlng[near[:, 1]])
     apart = objects.covariance[near[:, 0]] + objects.covariance[near[:, 1]]
     squares = squared_errors_in_sigmas(gaps, apart, np.zeros_like(gaps))
     costs = squares + np.log(np.linalg.det(apart))

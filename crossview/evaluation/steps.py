@@ -37,7 +37,7 @@ DETECTIONS: dict[str, Callable[[Sequence[Scene]], Sequence[Scene]]] = {
 
 
 def evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """One evaluation; leaves ``predictions.parquet``, of pairs ``objects.geojson``, and a report in ``run_dir``.
+    """One evaluation; leaves its files in ``run_dir``, see `crossview.run.evaluate`.
 
     Returns:
         The metrics by name, with the split in front; nothing in all processes but the first.

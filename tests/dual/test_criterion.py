@@ -90,6 +90,31 @@ def run(
 # Values
 
 
+def test_anchors_are_not_matched_around_a_panorama_on_a_larger_canvas():
+    whole = random_cameras(3, 2, dtype=torch.float64)
+    objects = street(3, whole, count=6)
+    half = objects._replace(boxes=objects.boxes * torch.tensor([0.5, 1.0, 0.5, 1.0], dtype=torch.float64))
+    canvas = whole._replace(scale=whole.scale * torch.tensor([2.0, 1.0], dtype=torch.float64))
+    output = output_of(
+        torch.randn(2, 2, len(ANCHORS), 3, dtype=torch.float64),
+        torch.zeros(2, 2, len(ANCHORS), 4, dtype=torch.float64),
+        canvas,
+    )
+    criterion = DualCriterion()
+    found = run(criterion, output, half, canvas)
+    for i, name in enumerate(TERMS[:2]):
+        view = Objects(*(field[:, i] for field in half))
+        endless = torch.full((2,), math.inf, dtype=torch.float64)
+        matches = criterion.match(ANCHORS.double(), view, endless)
+        assert int((criterion.match(ANCHORS.double(), view, period(canvas)[:, i]).labels > 0).sum()) > int(
+            (matches.labels > 0).sum()
+        ), "going around finds more, beside the panorama"
+        term = criterion.view_term(
+            output.logits[:, i], output.offsets[:, i], matches, view, ANCHORS.double(), VARIANCES, endless
+        )
+        assert found[name] == pytest.approx((float(term.classification), float(term.localization)))
+
+
 def test_exact_boxes_are_exactly_placed_in_the_other_view():
     camera = random_cameras(0, 3, dtype=torch.float64)
     objects = street(0, camera, count=6, unshared=2)

@@ -37,7 +37,7 @@ def known_pairs(count=30, position=0.0, heading=0.0, jitter=0.3, alone=2, embedd
             views.append(PairView(stated, seen, np.ones(len(rows), np.int64), embeddings=look if embeddings else None))
             ids.append(np.where(rows < 8, rows - 4, 9))  # an identity is any number, also a negative one
         known = np.arange(8 + alone) < 8
-        pairs.append(KnownPair(views[0], views[1], ids[0], ids[1], known, known, shared=8))
+        pairs.append(KnownPair(views[0], views[1], ids[0], ids[1], known, known, 8, np.zeros((8 + alone,) * 2, bool)))
     return pairs
 
 
@@ -143,6 +143,18 @@ def test_objects_that_were_not_detected_lower_the_threshold():
     matcher = PairMatcher(no_match_price=3.0)
     more = [pair._replace(shared=40) for pair in pairs]
     assert fit_threshold(matcher, more).score_threshold <= fit_threshold(matcher, pairs).score_threshold
+
+
+def test_neutral_matches_do_not_count():
+    pairs = known_pairs(6, 1.0, 0.03, jitter=2.0, alone=4)
+    matcher = PairMatcher(no_match_price=3.0)
+    wrong = [pair._replace(neutral=~pair.same()) for pair in pairs]
+    lowest = min(
+        found.scores[pair.same()[found.index_1, found.index_2]].min()
+        for pair in pairs
+        for found in [matcher(pair.view_1, pair.view_2)]
+    )
+    assert fit_threshold(matcher, wrong).score_threshold <= lowest
 
 
 def test_the_threshold_is_the_best_one():

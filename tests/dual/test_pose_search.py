@@ -36,3 +36,10 @@ def test_nothing_to_match_keeps_the_stated_poses():
     views = [ground_points(true, boxes(true, *things), FootSigma(0.5)) for true in CAMERAS]
     assert not search_pose(views[0], views[1], PRIOR, np.full((5, 5), -np.inf), 4.0).any()
     assert not search_pose(views[0], views[1].take(np.arange(0)), PRIOR, np.zeros((5, 0)), 4.0).any()
+
+
+def test_places_of_hardly_any_weight_keep_the_stated_poses():
+    things = objects(0, 14)
+    views = [ground_points(true, boxes(true, *things), FootSigma(0.5)) for true in CAMERAS]
+    for weight in (0.0, 1e-4, 0.003, 0.03):
+        assert not search_pose(views[0], views[1], PRIOR, np.full((14, 14), 8.0), 4.0, weight).any()

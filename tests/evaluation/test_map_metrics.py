@@ -32,6 +32,11 @@ def test_a_tree_that_is_there_twice_is_once_too_often():
     assert measured(scene._replace(views=(scene.views[0], view._replace(detections=twice))))[:2] == [0.8, 1.0]
 
 
+def test_the_class_is_that_of_the_object():
+    unsure = {"labels": (1, 1, 1, 2), "score_of": 0.9}  # and the other view says class 1, less surely
+    assert measured(pair(0, 0, 1, one=unsure, two={"score_of": 0.6}))[:2] == [0.75, 0.75]
+
+
 def test_what_hits_nothing_or_another_class_is_wrong():
     other = {"labels": (1, 1, 1, 2)}
     assert measured(pair(0, 0, 1, one=other, two=other))[:2] == [0.75, 0.75]
