@@ -41,8 +41,9 @@ def _features(objects: MappedObjects, class_names: Sequence[str]) -> Iterator[di
     ellipse = error_ellipse(objects.covariance, ELLIPSE)
     lines = zip(
         objects.label.tolist(),
-        objects.best_scores().round(4).astype(float).tolist(),
+        objects.best_scores().tolist(),
         objects.counts.tolist(),
+        objects.ends().tolist(),
         objects.probability.round(4).tolist(),
         objects.latlng.round(8).tolist(),
         ellipse.semi_major.round(3).tolist(),
@@ -50,10 +51,7 @@ def _features(objects: MappedObjects, class_names: Sequence[str]) -> Iterator[di
         np.degrees(ellipse.bearing).round(1).tolist(),
         strict=True,
     )
-    start = 0
-    for number, (label, score, views, probability, (lat, lng), major, minor, bearing) in enumerate(lines):
-        rows = range(start, start + views)
-        start += views
+    for number, (label, score, views, end, probability, (lat, lng), major, minor, bearing) in enumerate(lines):
         yield {
             "type": "Feature",
             "id": number,
@@ -66,7 +64,7 @@ def _features(objects: MappedObjects, class_names: Sequence[str]) -> Iterator[di
                 "ellipse_major_m": major,
                 "ellipse_minor_m": minor,
                 "ellipse_bearing_deg": bearing,
-                "sightings": [_sighting(objects, row) for row in rows],
+                "sightings": [_sighting(objects, row) for row in range(end - views, end)],
             },
         }
 

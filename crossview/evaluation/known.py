@@ -39,6 +39,10 @@ class Known(NamedTuple):
     seen: Matches
     periods: Tensor
 
+    def shared_count(self, row: int) -> int:
+        """The number of objects that both views of a pair annotate, without those that are difficult in one."""
+        return int((self.shared.present[row, 1] & ~self.shared.difficult[row, 1]).sum())
+
 
 def known_of(detections: ViewDetections, objects: SceneObjects, periods: Tensor) -> Known:
     """What is known of a portion of pairs: detections (B, 2, D), objects (B, 2, G) and periods (B, 2)."""

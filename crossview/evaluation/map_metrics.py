@@ -55,7 +55,7 @@ def map_metrics(objects: MappedObjects, scenes: Iterable[Scene]) -> dict[str, fl
     truth = _truth(objects, scenes)
     found: dict[int, int] = {}  # right objects by identity
     relevant = 0
-    ends = np.cumsum(objects.counts)
+    ends = objects.ends()
     for number in np.lexsort((-objects.best_scores(), -objects.counts)).tolist():
         rows = slice(int(ends[number] - objects.counts[number]), int(ends[number]))
         shown = Counter(truth.identity[rows][truth.named[rows]].tolist()).most_common(1)
@@ -82,8 +82,12 @@ def _truth(objects: MappedObjects, scenes: Iterable[Scene]) -> _Truth:
     labels = objects.label.repeat(objects.counts)
     by_view = np.argsort(objects.sightings.view, kind="stable")
     views = objects.sightings.view[by_view]
+    seen: set[int] = set()
     for scene in scenes:
         for view in scene.views:
+            if view.number in seen:  # in another pair, with the same annotations
+                continue
+            seen.add(view.number)
             own = view.truth
             truth.counted.update(own.ids[own.has_id & ~own.difficult].tolist())
             known = own.has_id & own.has_location
@@ -100,10 +104,9 @@ def _hits(objects: MappedObjects, labels: Rows, rows: Rows, view: ViewRecord) ->
     """Those of a view's sightings (rows), of objects with classes (S,), that hit an annotated one, and which one."""
     if not len(rows) or not len(view.objects.labels):
         return rows[:0], rows[:0]
-    scale = np.tile(np.array(view.pixel_scale, np.float32), 2)
     overlap = pairwise_iou(
         torch.from_numpy(objects.sightings.box[rows]),
-        torch.from_numpy(view.objects.boxes * scale),
+        torch.from_numpy(view.in_image(view.objects.boxes)),
         view.period * view.pixel_scale[0],
     ).numpy()
     overlap[labels[rows, None] != view.objects.labels] = 0.0

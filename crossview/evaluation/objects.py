@@ -39,7 +39,7 @@ class Sightings(NamedTuple):
         view: (S,) number of the view in its data set.
         label: (S,) class, 1..C.
         score: (S,) probability of the class.
-        box: (S, 4) pixels of the image file; xmax may be beyond its width, at the other side of the panorama.
+        box: (S, 4) pixels of the image file; it may reach over a side of the panorama, and goes on at the other one.
     """
 
     view: Rows
@@ -92,9 +92,13 @@ class MappedObjects(NamedTuple):
     sightings: Sightings
     names: dict[int, str]
 
+    def ends(self) -> Rows:
+        """The row (K,) behind each object's last sighting."""
+        return np.cumsum(self.counts)
+
     def best_scores(self) -> NDArray[np.float32]:
         """The highest score (K,) of each object's sightings."""
-        return np.maximum.reduceat(self.sightings.score, np.cumsum(self.counts) - self.counts)
+        return np.maximum.reduceat(self.sightings.score, self.ends() - self.counts)
 
 
 def map_objects(
@@ -146,12 +150,8 @@ class _Collected:
         new = np.flatnonzero(numbers < 0)
         numbers[new] = self._count + np.arange(len(new))
         self._count += len(new)
-        scale = np.tile(np.array(view.pixel_scale, np.float32), 2)
-        self._new.append(
-            Sightings(
-                np.full(len(new), view.number), labels[new], view.detections.scores[rows[new]], boxes[new] * scale
-            )
-        )
+        scores = view.detections.scores[rows[new]]
+        self._new.append(Sightings(np.full(len(new), view.number), labels[new], scores, view.in_image(boxes[new])))
         self._seen[view.number] = (
             np.concatenate((known_boxes, boxes[new])),
             np.concatenate((known_labels, labels[new])),
@@ -174,15 +174,14 @@ def _positions(
         numbers[0][np.searchsorted(used[0], matched.index_1[rows])],
         numbers[1][np.searchsorted(used[1], matched.index_2[rows])],
         matched.scores[rows],
-        matched.location.latlng(origin)[rows],
+        to_latlng(matched.location.east_north[rows], origin),
         matched.location.covariance[rows],
     )
     for own, its, single in zip(used, numbers, matched.single, strict=True):
         known = single.valid[own]
         rows = own[known]
-        yield Positions(
-            its[known], its[known], np.zeros(len(rows)), single.latlng(origin)[rows], single.covariance[rows]
-        )
+        latlng = to_latlng(single.east_north[rows], origin)
+        yield Positions(its[known], its[known], np.zeros(len(rows)), latlng, single.covariance[rows])
 
 
 class _Groups:

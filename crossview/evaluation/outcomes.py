@@ -178,18 +178,14 @@ def _pair_outcome(
 ) -> tuple[PairOutcome, LocationErrors]:
     """A pair, and the errors of its right matches."""
     # Index 1 is direction 2_to_1, whose objects to find are those of view 1.
-    counterparts, ignored, is_shared = (
-        known.shared.number[row, 0],
-        known.shared.difficult[row, 1],
-        known.shared.present[row, 1],
-    )
+    counterparts, ignored = known.shared.number[row, 0], known.shared.difficult[row, 1]
     targets = known.seen.targets[row]
     first, second = targets[0][torch.from_numpy(matched.index_1)], targets[1][torch.from_numpy(matched.index_2)]
     scores = torch.from_numpy(matched.scores)
     flags = match_flags(first, second, scores, counterparts, ignored)
     right = ((flags == TRUE_POSITIVE) & (scores >= threshold)).numpy()
     errors = _location_errors(scene, matched, right, first.numpy(), second.numpy())
-    return PairOutcome(matched, flags, int((is_shared & ~ignored).sum())), errors
+    return PairOutcome(matched, flags, known.shared_count(row)), errors
 
 
 def _location_errors(

@@ -162,7 +162,7 @@ def _box_columns(boxes: Boxes, view: ViewRecord, class_names: Sequence[str]) -> 
     for prefix, name in BOXES.items():
         values = getattr(boxes, name)
         columns |= {prefix + corner: values[:, number].copy() for number, corner in enumerate(CORNERS)}
-    scaled = (boxes.boxes * np.tile(view.pixel_scale, 2)).astype(np.float32)
+    scaled = view.in_image(boxes.boxes)
     columns |= {f"image_{corner}": scaled[:, number].copy() for number, corner in enumerate(CORNERS)}
     if boxes.embeddings is not None:
         count, width = boxes.embeddings.shape

@@ -102,6 +102,11 @@ class ViewRecord(NamedTuple):
         """Pixels of the image file per network pixel, in x and y."""
         return self.image_size[0] / self.network_size[0], self.image_size[1] / self.network_size[1]
 
+    def in_image(self, boxes: Floats) -> Floats:
+        """Boxes (K, 4) of the network image in pixels of the image file."""
+        scaled: Floats = (boxes * np.tile(self.pixel_scale, 2)).astype(np.float32)
+        return scaled
+
 
 class Scene(NamedTuple):
     """A pair of views, or a view by itself.
