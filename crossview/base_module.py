@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from crossview.build import ConfigError, build
+from crossview.detector.band import Band, BandChoice
 from crossview.detector.decode import DetectionDecoder
 from crossview.detector.memory_format import fast_memory_format
 from crossview.detector.ranks import ALONE, Ranks, current_ranks
@@ -43,6 +44,7 @@ class DetectorModule(pl.LightningModule):
     * scheduler: ``interval`` ("step" or "epoch") and the config ``schedule`` of the learning rate, ``_partial_``.
     * weight_decay: L2 on the weights of convolutions and linear layers; biases and norms have none.
     * channels_last: memory format of the convolutions; None: what is fast here.
+    * train_band: share of the rows that a training step looks at, see `crossview.detector.band`; None: all of them.
 
     Attributes:
         data_module: name of the class that gives the task its batches.
@@ -76,6 +78,7 @@ class DetectorModule(pl.LightningModule):
             config["variances"],
         )
         detector.use_memory_format(fast_memory_format(config["channels_last"]))
+        self.band_choice = _band_choice(config["train_band"], detector)
         self.random_start = config["backbone"].get("weights") is None
         if not self.random_start:
             # The weights have done their work; a checkpoint must load where their file or package does not exist.
@@ -87,13 +90,20 @@ class DetectorModule(pl.LightningModule):
         """The detectors of the network: one for all views, or one each."""
 
     @abstractmethod
-    def losses(self, batch: Any, output: Any, ranks: Ranks = ALONE) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ANN401
+    def losses(
+        self,
+        batch: Any,  # noqa: ANN401
+        output: Any,  # noqa: ANN401
+        ranks: Ranks = ALONE,
+        band: Band | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted total and the terms by name.
 
         Args:
             batch: what the data module hands over.
             output: of `forward` for it.
             ranks: that share the batch; others than this one only for steps that all of them take together.
+            band: that the detectors have seen of the images; None: everything.
         """
 
     @abstractmethod
@@ -146,9 +156,11 @@ class DetectorModule(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
         """The total loss of a batch."""
-        output = self(batch)
+        choice = self.band_choice
+        band = None if choice is None else choice.draw(batch.objects.boxes, batch.objects.present)
+        output = self(batch, band)
         with self.single_precision():
-            total, terms = self.losses(batch, output, current_ranks())
+            total, terms = self.losses(batch, output, current_ranks(), band)
         size = len(batch.names)
         self.log("train/loss/total", total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"train/loss/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
@@ -217,3 +229,21 @@ class DetectorModule(pl.LightningModule):
                 "interval": settings["interval"],
             },
         }
+
+
+def _band_choice(share: float | None, detector: SSD) -> BandChoice | None:
+    """What chooses the bands of training steps.
+
+    Raises:
+        ConfigError: this detector cannot look at bands, or not at such ones.
+    """
+    if share is None:
+        return None
+    strides = detector.backbone.row_strides
+    if strides is None:
+        name = type(detector.backbone).__name__
+        raise ConfigError(f"model.train_band: found {share}, but {name} can only look at whole images; use null")
+    try:
+        return BandChoice.of_share(share, detector.image_size[0], strides)
+    except ValueError as error:
+        raise ConfigError(f"model.train_band: {error}") from error

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from crossview.base_module import Config, DetectorModule
 from crossview.build import build
 from crossview.data.batch import PairBatch
+from crossview.detector.band import Band
 from crossview.detector.detections import ViewDetections
 from crossview.detector.ranks import ALONE, Ranks
 from crossview.detector.ssd import SSD
@@ -53,6 +54,7 @@ class CrossViewModule(DetectorModule):
         weight_decay: float = 0.0005,
         projection_lr_factor: float = 1.0,
         channels_last: bool | None = None,
+        train_band: float | None = None,
     ) -> None:
         """Builds network, losses and metrics; arguments as in `DetectorModule`, and those of two views.
 
@@ -74,6 +76,7 @@ class CrossViewModule(DetectorModule):
             weight_decay: L2 of weights.
             projection_lr_factor: learning rate of the projection head as a multiple of the optimizer's.
             channels_last: memory format of the convolutions; None: what is fast here.
+            train_band: share of the rows that a training step looks at; None: all of them.
         """
         super().__init__()
         projection = with_target(projection)
@@ -90,16 +93,18 @@ class CrossViewModule(DetectorModule):
         """The detector of both views, or that of view 1 and that of view 2."""
         return self.net.detectors()
 
-    def forward(self, batch: PairBatch) -> DualOutput:
-        """Raw outputs of a batch of pairs."""
-        output: DualOutput = self.net(batch.images, batch.cameras)
+    def forward(self, batch: PairBatch, band: Band | None = None) -> DualOutput:
+        """Raw outputs of a batch of pairs, of which the detectors see a band of rows only, if one is given."""
+        output: DualOutput = self.net(batch.images, batch.cameras, band)
         return output
 
     def detect(self, batch: PairBatch, output: DualOutput) -> tuple[ViewDetections, PlacedDetections]:
         """Detections (B, 2, D) of both views and where they are in the other view."""
         return self.net.detections(output, batch.cameras, self.decoder)
 
-    def losses(self, batch: PairBatch, output: DualOutput, ranks: Ranks = ALONE) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(
+        self, batch: PairBatch, output: DualOutput, ranks: Ranks = ALONE, band: Band | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted total and the terms of a batch of pairs, see `DetectorModule.losses`."""
         detector = self.net.detector
         terms = self.criterion(
@@ -110,6 +115,7 @@ class CrossViewModule(DetectorModule):
             detector.variances,
             detector.image_size[1],
             ranks,
+            band,
         )
         if self.net.appearance is not None:
             boxes = batch.objects.boxes

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from crossview.base_module import Config, DetectorModule
 from crossview.data.batch import ViewBatch
+from crossview.detector.band import Band
 from crossview.detector.criterion import SSDCriterion
 from crossview.detector.detections import ViewDetections
 from crossview.detector.ranks import ALONE, Ranks
@@ -40,6 +41,7 @@ class SingleViewModule(DetectorModule):
         variances: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
         weight_decay: float = 0.0005,
         channels_last: bool | None = None,
+        train_band: float | None = None,
     ) -> None:
         """Builds network, loss and metrics; arguments as in `DetectorModule`."""
         super().__init__()
@@ -50,20 +52,22 @@ class SingleViewModule(DetectorModule):
         """The one detector."""
         return [self.net.detector]
 
-    def forward(self, batch: ViewBatch) -> SSDOutput:
-        """Raw outputs of a batch of images."""
-        output: SSDOutput = self.net(batch.images)
+    def forward(self, batch: ViewBatch, band: Band | None = None) -> SSDOutput:
+        """Raw outputs of a batch of images, of which the detectors see a band of rows only, if one is given."""
+        output: SSDOutput = self.net(batch.images, band)
         return output
 
     def detect(self, batch: ViewBatch, output: SSDOutput) -> ViewDetections:
         """Detections (B, D)."""
         return self.net.detections(output, batch.period, self.decoder)
 
-    def losses(self, batch: ViewBatch, output: SSDOutput, ranks: Ranks = ALONE) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(
+        self, batch: ViewBatch, output: SSDOutput, ranks: Ranks = ALONE, band: Band | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The total, and the one term that it consists of, see `DetectorModule.losses`."""
         detector = self.net.detector
         around = seam(batch.period, detector.image_size[1])
-        terms = self.criterion(output, batch.objects, detector.anchors, detector.variances, around, ranks)
+        terms = self.criterion(output, batch.objects, detector.anchors, detector.variances, around, ranks, band)
         return self.criterion.total(terms)
 
     def evaluate_batch(self, batch: ViewBatch, output: SSDOutput) -> ViewDetections:

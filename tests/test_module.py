@@ -3,11 +3,13 @@ import shutil
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
 from crossview.build import ConfigError
+from crossview.detector.band import Band
 from crossview.detector.detections import ViewDetections
 from crossview.detector.preprocessing import Preprocessing
 from crossview.detector.ranks import Ranks
@@ -375,3 +377,77 @@ def test_batches_of_the_data_module_are_what_the_module_takes(pair_root):
     data = data_module(pair_root, "data.batch_size=3")
     batch = next(iter(data.val_dataloader()))
     assert tiny_module()(batch).logits.shape[:2] == (2, 2)
+
+
+# --- the band of rows that a training step looks at ---
+
+
+def bands_seen(module, batch, monkeypatch, steps=3):
+    """What the network is shown of the batch in steps of a training."""
+    seen: list[Band | None] = []
+    forward = module.net.forward
+
+    def noting(images, cameras, band=None):
+        seen.append(band)
+        return forward(images, cameras, band)
+
+    monkeypatch.setattr(module.net, "forward", noting)
+    quiet_trainer(max_steps=steps).fit(module, loader(*[batch] * steps), loader(batch))
+    return seen
+
+
+def test_a_training_step_looks_at_a_band_and_a_validation_at_everything(pairs, monkeypatch):
+    module = tiny_module("model.train_band=0.8")
+    boxes = pairs.objects.boxes[pairs.objects.present]
+    seen = bands_seen(module, pairs, monkeypatch)
+    first, *bands, last = seen
+    assert first is last is None  # validations
+    assert len(bands) == 3
+    for band in bands:
+        assert band.last - band.first == 240
+        assert band.first <= boxes[:, 1].min()
+        assert boxes[:, 3].max() <= band.last
+    assert {parameter.isfinite().all().item() for parameter in module.parameters()} == {True}
+
+
+@pytest.mark.parametrize("overrides", [["model.train_band=null"], ["model.train_band=0.1"]], ids=["off", "too small"])
+def test_a_training_step_looks_at_whole_images(overrides, pairs, monkeypatch):
+    assert bands_seen(tiny_module(*overrides), pairs, monkeypatch) == [None] * 5
+
+
+def test_rows_outside_the_band_do_not_change_a_step(pairs):
+    module = tiny_module("model.train_band=0.8")
+    quiet_trainer(max_steps=1).fit(module, loader(pairs))
+    state = torch.get_rng_state()
+    assert module.band_choice is not None
+    band = module.band_choice.draw(pairs.objects.boxes, pairs.objects.present)
+    assert band is not None
+    images = pairs.images.clone()
+    images[..., : band.first, :] = 255 - images[..., : band.first, :]
+    images[..., band.last :, :] = 255 - images[..., band.last :, :]
+    losses = []
+    for batch in (pairs, pairs._replace(images=images)):
+        torch.set_rng_state(state)
+        other = tiny_module("model.train_band=0.8")
+        other.load_state_dict(module.state_dict())
+        torch.set_rng_state(state)
+        trainer = quiet_trainer(max_steps=1)
+        trainer.fit(other, loader(batch))
+        losses.append(float(trainer.callback_metrics["train/loss/total"]))
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("share", [0, 53])
+def test_a_band_is_a_share_of_the_rows(share):
+    with pytest.raises(
+        InstantiationException, match=f"model.train_band: found {share}, expected null or a share of the rows"
+    ):
+        tiny_module(f"model.train_band={share}")
+
+
+def test_backbones_whose_maps_are_not_in_line_see_whole_images(monkeypatch):
+    monkeypatch.setattr(VGG16, "row_strides", None)
+    with pytest.raises(
+        InstantiationException, match=r"model\.train_band: found 0\.5, but VGG16 can only look at whole images"
+    ):
+        tiny_module("model.train_band=0.5")

@@ -1,5 +1,7 @@
 """What SSD needs of a feature extractor."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -14,10 +16,13 @@ class Backbone(nn.Module):
 
     Attributes:
         out_channels: Channels of each feature map.
+        row_strides: Stride of each feature map, if rows of an image, from a multiple of the largest one on, give rows
+            of its maps but for what lies beyond their edges; None if the two are not in line.
         preprocessing: Standardisation that the weights expect, applied to RGB images in 0..255.
     """
 
     out_channels: tuple[int, ...]
+    row_strides: ClassVar[tuple[int, ...] | None] = None
     preprocessing: Preprocessing
 
     def __init__(

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from crossview.data.batch import Objects
+from crossview.detector.band import Band
 from crossview.detector.loss import LossTerms, ssd_loss
 from crossview.detector.ranks import ALONE, Ranks
 from crossview.detector.ssd import SSDOutput
-from crossview.detector.targets import AnchorMatches, match_anchors
+from crossview.detector.targets import NEUTRAL, AnchorMatches, match_anchors
 from crossview.geometry.boxes import encode, to_centers
 
 
@@ -49,11 +50,18 @@ class AnchorCriterion:
                 f"found {self.negative_iou} and {self.positive_iou}"
             )
 
-    def match(self, anchors: Tensor, objects: Objects, around: Tensor) -> AnchorMatches:
-        """Matches of the anchors to the objects (B, G) of one view, with periods ``around`` (B,)."""
+    def match(self, anchors: Tensor, objects: Objects, around: Tensor, band: Band | None = None) -> AnchorMatches:
+        """Matches of the anchors to the objects (B, G) of one view, with periods ``around`` (B,).
+
+        Background outside the band that the network has seen is neutral.
+        """
         ignored = objects.difficult & objects.present & (not self.use_difficult)
         labels = objects.labels * objects.present
-        return match_anchors(anchors, objects.boxes, labels, ignored, self.positive_iou, self.negative_iou, around)
+        matches = match_anchors(anchors, objects.boxes, labels, ignored, self.positive_iou, self.negative_iou, around)
+        if band is None:
+            return matches
+        unseen = (matches.labels == 0) & ~band.holds(anchors)
+        return matches._replace(labels=matches.labels.masked_fill(unseen, NEUTRAL))
 
     def view_term(
         self,
@@ -108,8 +116,9 @@ class SSDCriterion(AnchorCriterion):
         variances: Sequence[float],
         around: Tensor,
         ranks: Ranks = ALONE,
+        band: Band | None = None,
     ) -> dict[str, LossTerms]:
-        """The one term of a batch of single images; arguments as in `view_term`."""
-        matches = self.match(anchors, objects, around)
+        """The one term of a batch of single images; arguments as in `view_term`, and the band that was looked at."""
+        matches = self.match(anchors, objects, around, band)
         term = self.view_term(output.logits, output.offsets, matches, objects, anchors, variances, around, ranks)
         return {"view": term}

@@ -6,6 +6,7 @@ Convention:
 
 from torch import Tensor, nn
 
+from crossview.detector.band import Band
 from crossview.detector.decode import DetectionDecoder, decode_boxes
 from crossview.detector.detections import ViewDetections
 from crossview.detector.ssd import SSD, SSDOutput
@@ -19,9 +20,9 @@ class SingleSSD(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, images: Tensor) -> SSDOutput:
-        """Raw outputs, in single precision, for RGB images (B, 3, H, W) in 0..255."""
-        output = self.detector(images)
+    def forward(self, images: Tensor, band: Band | None = None) -> SSDOutput:
+        """Raw outputs, in single precision, for RGB images (B, 3, H, W) in 0..255, or for a band of them."""
+        output = self.detector(images, band)
         return SSDOutput(output.logits.float(), output.offsets.float())
 
     def detections(self, output: SSDOutput, period: Tensor, decoder: DetectionDecoder) -> ViewDetections:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from crossview.detector.anchors import AnchorGrid
 from crossview.detector.apart import MOST_THREADS, for_each_image
 from crossview.detector.backbone import Backbone
+from crossview.detector.band import Band
 
 
 class SSDOutput(NamedTuple):
@@ -160,21 +161,32 @@ class SSD(nn.Module):
         extras = [layer for layer in self.extras.modules() if isinstance(layer, nn.Conv2d)]
         return [*self.backbone.plain_convolutions(), *extras]
 
-    def feature_maps(self, images: Tensor) -> list[Tensor]:
-        """Feature maps of standardised images (B, 3, H, W), the largest first."""
-        maps = list(self.backbone(images))
-        return [self.normalization(maps[0]), *maps[1:], *self.extras(maps[-1])]
+    def feature_maps(self, images: Tensor, band: Band | None = None) -> list[Tensor]:
+        """Feature maps of standardised images (B, 3, H, W), or of a band (B, 3, h, W) of them, the largest first.
 
-    def forward(self, images: Tensor) -> SSDOutput:
+        The maps are those of whole images, with zeros for what the backbone has not seen.
+        """
+        first, *others = self.backbone(images)
+        maps = [self.normalization(first), *others]
+        if band is not None:
+            strides = self.backbone.row_strides or ()
+            maps = [band.put_back(*each, self.image_size[0]) for each in zip(maps, strides, strict=True)]
+        return [*maps, *self.extras(maps[-1])]
+
+    def forward(self, images: Tensor, band: Band | None = None) -> SSDOutput:
         """Raw outputs for RGB images (B, 3, H, W) in 0..255.
+
+        Args:
+            images: whole images.
+            band: what the backbone sees of them, where it has ``row_strides``; None: everything.
 
         Raises:
             ValueError: the images are not of the size that the network was built for.
         """
         if tuple(images.shape[-2:]) != self.image_size:
             raise ValueError(f"images of {tuple(images.shape[-2:])} pixels given to a network for {self.image_size}")
-        if not self._takes_images_apart(images):
-            return self._outputs(images)
+        if band is not None or not self._takes_images_apart(images):
+            return self._outputs(images, band)
         logits, offsets, maps = zip(*for_each_image(self._outputs, images), strict=True)
         joined = tuple(torch.cat(part) for part in zip(*maps, strict=True))
         return SSDOutput(torch.cat(logits), torch.cat(offsets), joined)
@@ -194,9 +206,9 @@ class SSD(nn.Module):
             and not torch.compiler.is_compiling()
         )
 
-    def _outputs(self, images: Tensor) -> SSDOutput:
-        standardised = self.backbone.preprocessing.apply(images)
-        maps = self.feature_maps(standardised.contiguous(memory_format=self.memory_format))
+    def _outputs(self, images: Tensor, band: Band | None = None) -> SSDOutput:
+        standardised = self.backbone.preprocessing.apply(images if band is None else band.cut(images))
+        maps = self.feature_maps(standardised.contiguous(memory_format=self.memory_format), band)
         logits = [
             _flat(head(features), 1 + self.num_classes) for head, features in zip(self.class_heads, maps, strict=True)
         ]

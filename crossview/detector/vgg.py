@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,6 +46,8 @@ class VGG16(Backbone):
         out_channels: Channels of conv4_3 and fc7.
         preprocessing: Standardisation to apply to RGB images before :meth:`forward`.
     """
+
+    row_strides: ClassVar[tuple[int, ...]] = (8, 16)
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from crossview.data.batch import Objects
+from crossview.detector.band import Band
 from crossview.detector.criterion import AnchorCriterion
 from crossview.detector.loss import LossTerms
 from crossview.detector.ranks import ALONE, Ranks
@@ -59,6 +60,7 @@ class DualCriterion(AnchorCriterion):
         variances: Sequence[float],
         image_width: int,
         ranks: Ranks = ALONE,
+        band: Band | None = None,
     ) -> dict[str, LossTerms]:
         """The four terms of a batch.
 
@@ -70,13 +72,14 @@ class DualCriterion(AnchorCriterion):
             variances: of the box offsets.
             image_width: of the network's images, pixels.
             ranks: that share the batch.
+            band: that the network has seen; None: whole images.
         """
         views = [Objects(*(value[:, i] for value in objects)) for i in range(2)]
         # On a larger canvas there is nothing of a panorama beside it, so anchors are matched within the image. A placed
         # box means a direction of the camera, whose error goes the short way around in any image.
         periods = period(cameras)
         around = seam(periods, image_width)
-        matches = [self.match(anchors, views[i], around[:, i]) for i in range(2)]
+        matches = [self.match(anchors, views[i], around[:, i], band) for i in range(2)]
         terms = {}
         for i, name in enumerate(TERMS[:2]):
             terms[name] = self.view_term(

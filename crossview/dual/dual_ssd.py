@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crossview.detector.band import Band
 from crossview.detector.decode import DetectionDecoder, decode_boxes
 from crossview.detector.detections import ViewDetections
 from crossview.detector.ssd import SSD, SSDOutput
@@ -71,23 +72,24 @@ class DualSSD(nn.Module):
         """Anchors (N, 4) ``cxcywh`` pixels, the same for both views."""
         return self.detector.anchors
 
-    def _detect(self, images: Tensor) -> SSDOutput:
+    def _detect(self, images: Tensor, band: Band | None) -> SSDOutput:
         """Raw outputs of images (B, 2, 3, H, W), each field with leading shape (B, 2), in single precision."""
         if self.detector_2 is None:
-            both = _single_precision(self.detector(images.flatten(0, 1)))
+            both = _single_precision(self.detector(images.flatten(0, 1), band))
             fields = [torch.unflatten(field, 0, images.shape[:2]) for field in both]
         else:
-            outputs = [self.detector(images[:, 0]), self.detector_2(images[:, 1])]
+            outputs = [self.detector(images[:, 0], band), self.detector_2(images[:, 1], band)]
             pairs = zip(*(_single_precision(output) for output in outputs), strict=True)
             fields = [torch.stack(pair, dim=1) for pair in pairs]
         return SSDOutput(fields[0], fields[1], tuple(fields[2:]))
 
-    def forward(self, images: Tensor, cameras: Camera) -> DualOutput:
+    def forward(self, images: Tensor, cameras: Camera, band: Band | None = None) -> DualOutput:
         """Raw outputs for images (B, 2, 3, H, W), RGB in 0..255, seen by cameras (B, 2).
 
-        Whatever precision the detectors run in, all that follows them is computed in single precision.
+        Whatever precision the detectors run in, all that follows them is computed in single precision. With a band, the
+        detectors see it only.
         """
-        detected = self._detect(images)
+        detected = self._detect(images, band)
         with torch.autocast(images.device.type, enabled=False):
             boxes = decode_boxes(detected.offsets, self.anchors, self.detector.variances)
             score = 1.0 - detected.logits.softmax(dim=-1)[..., 0]

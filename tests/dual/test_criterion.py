@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from crossview.data.batch import Objects
+from crossview.detector.band import Band
 from crossview.detector.decode import decode_boxes
 from crossview.detector.loss import LossTerms
 from crossview.detector.ranks import Ranks
@@ -374,3 +375,31 @@ def test_total_weighs_terms_and_localisation():
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         DualCriterion(**settings)
+
+
+def test_background_outside_the_band_teaches_nothing():
+    camera = random_cameras(2, pairs=2, dtype=torch.float64)
+    objects = street(2, camera)
+    views = [Objects(*(field[:, number] for field in objects)) for number in range(2)]
+    torch.manual_seed(0)
+    logits = torch.randn(2, 2, len(ANCHORS), 3, dtype=torch.float64)
+    offsets = 0.1 * torch.randn(2, 2, len(ANCHORS), 4, dtype=torch.float64)
+    band = Band(16, 48)
+    outside = ~band.holds(ANCHORS)
+    criterion = DualCriterion(**EVERYTHING)
+
+    def terms(logits, band):
+        output = output_of(logits, offsets, camera)
+        return criterion(output, objects, camera, ANCHORS.double(), VARIANCES, SIZE[1], band=band)
+
+    matched = criterion.match(ANCHORS.double(), views[0], period(camera)[:, 0]).labels > 0
+    changed = logits.clone()
+    changed[:, 0] += torch.where((outside & ~matched.any(0))[:, None], logits.new_tensor([3.0, 0.0, 0.0]), 0.0)
+    assert not torch.equal(changed, logits)
+    assert terms(changed, None)["view_1"].classification != terms(logits, None)["view_1"].classification
+    for name in ("view_1", "view_2"):
+        assert terms(changed, band)[name].classification == terms(logits, band)[name].classification
+    labels = criterion.match(ANCHORS.double(), views[0], period(camera)[:, 0], band).labels
+    whole = criterion.match(ANCHORS.double(), views[0], period(camera)[:, 0]).labels
+    assert torch.equal(labels == NEUTRAL, (whole == NEUTRAL) | ((whole == 0) & outside))
+    assert torch.equal(labels > 0, whole > 0)
