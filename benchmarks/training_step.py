@@ -2,8 +2,9 @@
 
 The whole step of ``model=ssd300`` (both views, all losses, optimizer) against torchvision's SSD300 with the same
 optimizer on the same two images, in their size and in its own (300x300, half of the pixels), and against forward and
-backward of the bare backbone, with PyTorch's own convolutions in both orders of memory; and the step of
-``model=ssd300_lite``. Then real batches through the loader: for how long the step of ``ssd300`` waits for them.
+backward of the bare backbone, with PyTorch's own convolutions in both orders of memory; the step of
+``ssd300`` as most are, on a band of the rows (`crossview.detector.band`); and the step of ``model=ssd300_lite``. All
+others see whole images. Then real batches through the loader: for how long the step of ``ssd300`` waits for them.
 """
 
 import copy
@@ -36,25 +37,37 @@ from benchmarks.pairs import pair_batch
 from benchmarks.timing import in_new_process, in_turn, with_kept_memory
 from crossview.data.batch import PairBatch
 from crossview.data.datamodule import PairDataModule
+from crossview.detector.band import Band
 from crossview.module import CrossViewModule
 from tests.data.make_voc import write_pair_dataset
 
 OURS, LITE = "step of ssd300", "step of ssd300_lite"
+IN_BAND = "step of ssd300, on a band of the rows"
 THEIRS, SQUASHED = "step of torchvision's SSD300, same size", "step of torchvision's SSD300, its own 300x300"
 BARE, BARE_LAST, PRODUCT = "bare VGG16", "bare VGG16, channels_last", "product of matrices"
 
 
-def our_step(module: CrossViewModule) -> Callable[[PairBatch], None]:
-    """Everything that happens between two batches."""
+def our_step(module: CrossViewModule, band: Band | None = None) -> Callable[[PairBatch], None]:
+    """Everything that happens between two batches; the detectors look at a band, if one is given."""
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-4)
 
     def step(batch: PairBatch) -> None:
         optimizer.zero_grad()
-        total, _ = module.losses(batch, module(batch))
+        total, _ = module.losses(batch, module(batch, band), band=band)
         torch.autograd.backward(total)
         optimizer.step()
 
     return step
+
+
+def middle_band(module: CrossViewModule) -> Band:
+    """A band as in a training, around the horizon."""
+    choice = module.band_choice
+    if choice is None:
+        raise ValueError("model.train_band is null: there is no band to measure")
+    rows = min(choice.rows, choice.height)
+    first = (choice.height - rows) // 2 // choice.stride * choice.stride
+    return Band(first, first + rows)
 
 
 def their_step(network: nn.Module, batch: PairBatch) -> Callable[[], None]:
@@ -125,12 +138,14 @@ class TrainingStep(Benchmark):
         size = full.net.detector.image_size
         batch = pair_batch(self.pairs, size)
         step, quick = our_step(full), our_step(lite)
+        in_band = our_step(copy.deepcopy(full), middle_band(full))
         with FlopCounterMode(display=False) as counter:
             our_step(direct)(batch)
         matrix = torch.rand(self.side, self.side)
         times = in_turn(
             {
                 OURS: lambda: step(batch),
+                IN_BAND: lambda: in_band(batch),
                 THEIRS: their_step(torchvision_network(self.peer, size), batch),
                 SQUASHED: their_step(torchvision_network(self.peer), batch),
                 BARE: backbone_pass(direct, batch, torch.contiguous_format),
@@ -157,6 +172,7 @@ class TrainingStep(Benchmark):
             Ratio("torchvision's SSD300 at 300x300 (half of the pixels) / ssd300", times[SQUASHED].median / ours),
             Ratio("ssd300 / bare VGG16 in channels_last", ours / times[BARE_LAST].median, 1.15, at_least=False),
             Ratio("ssd300 / bare VGG16 in the better order", ours / bound, 1.15, at_least=False),
+            Ratio("ssd300 / ssd300 on a band of the rows", ours / times[IN_BAND].median),
             Ratio("ssd300 / ssd300_lite", ours / times[LITE].median),
             Ratio("speed of ssd300 / speed of the product", rate / peak),
         ]
