@@ -6,6 +6,7 @@ from torch._dynamo import register_backend
 
 from crossview.callbacks.compiled import CompiledDetectors
 from crossview.checkpoints import load_module
+from crossview.detector.band import Band
 from tests.conftest import QUICK
 from tests.tiny import first_batch, loader, quiet_trainer, tiny_config, tiny_module
 
@@ -97,3 +98,19 @@ def test_nothing_is_compiled_by_default(pair_root):
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match=r"callbacks\.compile\.mode: found fast, expected null or one of default"):
         CompiledDetectors("fast")
+
+
+def test_bands_at_other_places_are_not_compiled_anew(pair_root, caplog):
+    # torch.compile gives up a function after eight versions of it.
+    module = tiny_module(*QUICK, "model.backbone.winograd=false")
+    images = first_batch(pair_root, 1, overrides=QUICK).images.flatten(0, 1)
+    detector = module.detectors()[0].eval()
+    bands = [Band(first, first + 80) for first in range(0, 80, 16)]
+    CompiledDetectors("default", "counting").on_fit_start(quiet_trainer(), module)
+    assert "forward" in vars(detector)
+    with torch.no_grad():
+        for band in (*bands, None):
+            wanted = type(detector).forward(detector, images, band)
+            torch.testing.assert_close(detector(images, band).logits, wanted.logits, rtol=1e-4, atol=1e-5)
+    assert 1 < len(calls) <= 4
+    assert "cannot be compiled" not in caplog.text
