@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import FeaturePyramidNetwork
 
 from crossview.detector.backbone import Backbone
 from crossview.detector.efficientnet_weights import PREPROCESSING, read_efficientnet_weights
+from crossview.detector.folding import FoldedCopy, wants_folding
 from crossview.detector.preprocessing import ChannelOrder, Triple
 
 OUT_INDICES = (2, 3, 4)  # timm counts the halvings of the image from zero: strides 8, 16 and 32
@@ -63,6 +65,7 @@ class EfficientNetLite0(Backbone):
         """
         super().__init__(PREPROCESSING, mean, std, channel_order)
         self.freeze_norms = freeze_norms
+        self._for_inference = FoldedCopy()
         self.features = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=OUT_INDICES)
         info: Any = self.features.feature_info
         widths: list[int] = info.channels()
@@ -96,7 +99,11 @@ class EfficientNetLite0(Backbone):
             TypeError: If ``images`` are integers, that is, have not been standardised.
         """
         self.require_standardised(images)
-        maps: list[Tensor] = self.features(images)
+        features = self.features
+        if wants_folding(self, images):
+            features = self._for_inference.of(features)
+            images = images.contiguous(memory_format=torch.channels_last)
+        maps: list[Tensor] = features(images)
         if self.pyramid is None:
             return maps
         named = self.pyramid({str(level): features for level, features in enumerate(maps)})

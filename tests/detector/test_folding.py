@@ -1,0 +1,130 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from crossview.detector.efficientnet_lite import EfficientNetLite0
+from crossview.detector.folding import FoldedCopy, folded
+
+IMAGES = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def with_statistics(network: nn.Module) -> nn.Module:
+    """Gives every normalisation statistics, scales and shifts of its own."""
+    generator = torch.Generator().manual_seed(1)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for values in (layer.running_mean, layer.bias, layer.running_var, layer.weight):
+                assert values is not None
+                start = 0.5 if values is layer.running_var or values is layer.weight else -0.5
+                values.data.copy_(start + torch.rand(values.shape, generator=generator))
+    return network
+
+
+def small() -> nn.Sequential:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    with_statistics(network)
+    return network.double()
+
+
+@pytest.fixture
+def network():
+    return with_statistics(EfficientNetLite0("imagenet", pyramid_channels=8)).double().eval()
+
+
+def maps(network, images=IMAGES):
+    with torch.no_grad():
+        return network(images)
+
+
+def test_a_folded_network_gives_the_same_without_normalisations():
+    plain = small().eval()
+    result = folded(plain)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in result.modules())
+    assert_close(result(IMAGES), plain(IMAGES))
+    assert isinstance(plain[1], nn.BatchNorm2d)  # it is a copy
+
+
+def test_a_normalisation_that_follows_no_convolution_is_refused():
+    with pytest.raises(ValueError, match="1 of Sequential follows no convolution of its channels"):
+        folded(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)))
+
+
+def test_inference_gives_what_the_layers_as_they_are_give(network):
+    wanted = network(IMAGES)  # with a gradient nothing is folded
+    assert wanted[0].requires_grad
+    found = maps(network)
+    assert network._for_inference._made is not None
+    for one, other in zip(found, wanted, strict=True):
+        assert_close(one, other.detach())
+
+
+@pytest.mark.parametrize("how", ["training", "gradient", "autocast"])
+def test_only_inference_outside_of_autocast_is_folded(network, how, monkeypatch):
+    monkeypatch.setattr(FoldedCopy, "of", None)
+    network.train(how == "training")
+    with torch.set_grad_enabled(how == "gradient"), torch.autocast("cpu", enabled=how == "autocast"):
+        network.float()(IMAGES.float())
+    with pytest.raises(TypeError):
+        maps(network.eval(), IMAGES.float())
+
+
+def change_by_optimizer(network):
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    network(IMAGES)[0].sum().backward()
+    optimizer.step()
+
+
+def change_by_loading(network):
+    network.load_state_dict(with_statistics(EfficientNetLite0(pyramid_channels=8)).double().state_dict())
+
+
+def change_statistics(network):
+    network.features.bn1.running_mean.add_(1.0)
+
+
+def change_tensors(network):
+    network.features.conv_stem.weight.data = 2 * network.features.conv_stem.weight.data
+
+
+@pytest.mark.parametrize("change", [change_by_optimizer, change_by_loading, change_statistics, change_tensors])
+def test_changes_are_noticed(network, change):
+    before = maps(network)
+    change(network)
+    after = maps(network)
+    assert not torch.allclose(before[0], after[0])
+    for one, other in zip(after, network(IMAGES), strict=True):
+        assert_close(one, other.detach())
+
+
+def test_the_copy_is_made_once(network, monkeypatch):
+    maps(network)
+    made = network._for_inference._made
+    maps(network)
+    assert network._for_inference._made is made
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_a_copied_network_has_a_copy_of_its_own(network, copied):
+    maps(network)
+    names = list(network.state_dict())
+    other = copied(network)
+    assert other._for_inference._made is None
+    assert list(other.state_dict()) == names
+    assert not any("_for_inference" in name for name in names)
+    for one, same in zip(maps(other), maps(network), strict=True):
+        assert torch.equal(one, same)
+
+
+def test_it_works_under_inference_mode_and_after_it(network):
+    with torch.inference_mode():
+        first = network(IMAGES)
+    for one, other in zip(first, maps(network), strict=True):
+        assert torch.equal(one, other)
+    network.train()
+    sum(features.sum() for features in network(IMAGES)).backward()
+    assert network.features.conv_stem.weight.grad is not None
