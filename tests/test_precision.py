@@ -42,10 +42,10 @@ def losses_and_gradient(module, batch, precision, *watched):
     note = HalfPrecision()
     inside = SSD.forward
 
-    def detector(self, images):
+    def detector(self, images, band):
         note.in_detector = True
         try:
-            return inside(self, images)
+            return inside(self, images, band)
         finally:
             note.in_detector = False
 

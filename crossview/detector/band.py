@@ -67,7 +67,7 @@ class BandChoice:
         Raises:
             ValueError: ``share`` is none.
         """
-        if not 0 < share <= 1:
+        if isinstance(share, bool) or not 0 < share <= 1:
             raise ValueError(f"found {share}, expected null or a share of the rows, above 0 and up to 1")
         coarsest = max(strides)
         return cls(max(1, round(share * height / coarsest)) * coarsest, height, coarsest)

@@ -65,7 +65,6 @@ class EfficientNetLite0(Backbone):
         """
         super().__init__(PREPROCESSING, mean, std, channel_order)
         self.freeze_norms = freeze_norms
-        self._for_inference = FoldedCopy()
         self.features = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=OUT_INDICES)
         info: Any = self.features.feature_info
         widths: list[int] = info.channels()
@@ -80,6 +79,7 @@ class EfficientNetLite0(Backbone):
     def train(self, mode: bool = True) -> "EfficientNetLite0":
         """Sets the mode of all layers but the frozen norms, which stay in evaluation mode."""
         super().train(mode)
+        self._for_inference = FoldedCopy()  # fused optimizers change weights without PyTorch's counting it
         if self.freeze_norms:
             for layer in self.features.modules():
                 if isinstance(layer, nn.BatchNorm2d):

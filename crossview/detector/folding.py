@@ -24,11 +24,12 @@ class FoldedCopy:
         """The copy, in evaluation mode and in ``channels_last``; see `folded`.
 
         Args:
-            network: on the CPU, the same in every call. Changes of its tensors in place, as by an optimizer or
-                ``load_state_dict``, are noticed, and so are new tensors.
+            network: on the CPU, the same in every call. Changes of its tensors that PyTorch counts are noticed, as by
+                ``load_state_dict``, and so are new tensors. Fused optimizers and changes of ``.data`` in place are not:
+                whoever trains the network starts with a new `FoldedCopy` afterwards.
         """
         tensors = [*network.parameters(), *network.buffers()]
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        state = tuple((tensor.data_ptr(), _version(tensor)) for tensor in tensors)
         made = self._made  # threads that work apart may come here at once, and make two
         if made is None or made[0] != state:
             made = state, folded(network).to(memory_format=torch.channels_last)
@@ -44,19 +45,24 @@ class FoldedCopy:
         return FoldedCopy, ()
 
 
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version  # only the others count their changes
+
+
 @torch.no_grad()
 def folded(network: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose batch normalisations are folded into the convolutions that they follow.
 
     A normalisation follows a convolution if both are children of one module, one after the other, as in most networks.
-    What the normalisation does besides (the activation of timm's ``BatchNormAct2d``) stays.
+    What the normalisation does besides (the activation of timm's ``BatchNormAct2d``) stays. Hooks are copied as they
+    are at that time.
 
     Raises:
         ValueError: a batch normalisation follows no convolution of as many channels.
     """
     network = copy.deepcopy(network).eval()
     for parent in list(network.modules()):
-        for (name, layer), (norm_name, norm) in pairwise(parent.named_children()):
+        for (name, layer), (norm_name, norm) in pairwise((("", None), *parent.named_children())):
             if not isinstance(norm, nn.BatchNorm2d):
                 continue
             if not isinstance(layer, nn.Conv2d) or layer.out_channels != norm.num_features:
@@ -79,4 +85,5 @@ def wants_folding(module: nn.Module, images: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]  # untyped there
     )

@@ -23,7 +23,7 @@ def test_a_share_of_the_rows_is_a_multiple_of_the_coarsest_stride(share, height,
     assert BandChoice.of_share(share, height, (8, 16)) == BandChoice(rows, height, 16)
 
 
-@pytest.mark.parametrize("share", [0, -0.5, 1.01, float("nan")])
+@pytest.mark.parametrize("share", [0, -0.5, 1.01, float("nan"), True])
 def test_a_share_is_part_of_the_whole(share):
     with pytest.raises(ValueError, match=rf"found {share}, expected null or a share of the rows"):
         BandChoice.of_share(share, 300, (8, 16))

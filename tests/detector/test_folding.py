@@ -6,8 +6,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from crossview.detector.apart import for_each_image
 from crossview.detector.efficientnet_lite import EfficientNetLite0
 from crossview.detector.folding import FoldedCopy, folded
+from tests.threads import pytorch_threads
 
 IMAGES = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -50,8 +52,10 @@ def test_a_folded_network_gives_the_same_without_normalisations():
 
 
 def test_a_normalisation_that_follows_no_convolution_is_refused():
-    with pytest.raises(ValueError, match="1 of Sequential follows no convolution of its channels"):
-        folded(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)))
+    layers: list[nn.Module] = [nn.ReLU(), nn.BatchNorm2d(3)]
+    for number, first in enumerate((1, 0)):
+        with pytest.raises(ValueError, match=f"{number} of Sequential follows no convolution of its channels"):
+            folded(nn.Sequential(*layers[first:]))
 
 
 def test_inference_gives_what_the_layers_as_they_are_give(network):
@@ -91,7 +95,17 @@ def change_tensors(network):
     network.features.conv_stem.weight.data = 2 * network.features.conv_stem.weight.data
 
 
-@pytest.mark.parametrize("change", [change_by_optimizer, change_by_loading, change_statistics, change_tensors])
+def change_by_fused_optimizer(network):
+    # It does not count its changes; a training sets the mode, which an evaluation sets back.
+    optimizer = torch.optim.Adam(network.train().parameters(), lr=0.01, fused=True)
+    network(IMAGES)[0].sum().backward()
+    optimizer.step()
+    network.eval()
+
+
+@pytest.mark.parametrize(
+    "change", [change_by_fused_optimizer, change_by_optimizer, change_by_loading, change_statistics, change_tensors]
+)
 def test_changes_are_noticed(network, change):
     before = maps(network)
     change(network)
@@ -101,11 +115,39 @@ def test_changes_are_noticed(network, change):
         assert_close(one, other.detach())
 
 
-def test_the_copy_is_made_once(network, monkeypatch):
+def test_the_copy_is_made_once(network):
     maps(network)
     made = network._for_inference._made
     maps(network)
     assert network._for_inference._made is made
+
+
+def test_a_network_can_be_built_and_used_under_inference_mode():
+    with torch.inference_mode():
+        built = EfficientNetLite0("imagenet").eval()
+        found = built(IMAGES.float())
+    wanted = EfficientNetLite0("imagenet").eval()(IMAGES.float())
+    for one, other in zip(found, wanted, strict=True):
+        assert_close(one, other.detach(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_a_network_can_be_traced(network):
+    plain = EfficientNetLite0("imagenet").eval()
+    with torch.no_grad():
+        traced = torch.jit.trace(plain, IMAGES.float())
+        for one, other in zip(traced(IMAGES.float()), plain(IMAGES.float()), strict=True):
+            assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_views_of_two_threads_are_those_of_one(network):
+    images = torch.cat((IMAGES, IMAGES.flip(3))).float()
+    network.float()
+    with pytorch_threads(2), torch.no_grad():
+        apart = for_each_image(network, images)
+    for number, found in enumerate(apart):
+        for one, other in zip(found, maps(network, images[number : number + 1]), strict=True):
+            assert_close(one, other)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])

@@ -211,9 +211,9 @@ def test_images_are_taken_apart_in_evaluation_only(change, calls, monkeypatch):
     network, seen = narrow().train(change == "training"), []
     outputs = network._outputs
 
-    def counted(images):
+    def counted(images, band=None):
         seen.append(len(images))
-        return outputs(images)
+        return outputs(images, band)
 
     monkeypatch.setattr(network, "_outputs", counted)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8 if change == "threads" else 1)
