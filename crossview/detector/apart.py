@@ -14,11 +14,25 @@ from threading import Barrier
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MOST_THREADS = 2  # more work together: there may be fewer images than threads
 
 Result = TypeVar("Result")
+
+
+def is_inference_on_cpu(module: nn.Module, images: Tensor) -> bool:
+    """Whether a network in this mode looks at these images on the CPU for their results alone.
+
+    Not in training, for a gradient, in 16-bit floats or for a compiler.
+    """
+    return (
+        not module.training
+        and images.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
 
 
 def works_apart() -> bool:

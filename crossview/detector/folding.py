@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from crossview.detector.apart import is_inference_on_cpu
+
 
 class FoldedCopy:
     """A copy of a network for inference, made when it is first asked for, and anew after the network has changed."""
@@ -79,11 +81,5 @@ def _besides(norm: nn.BatchNorm2d) -> nn.Module:
 
 def wants_folding(module: nn.Module, images: Tensor) -> bool:
     """Whether a network in this mode should look at these images with folded normalisations: inference on the CPU."""
-    return (
-        not module.training
-        and images.device.type == "cpu"
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]  # untyped there
-    )
+    is_traced = torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]  # untyped there
+    return is_inference_on_cpu(module, images) and not is_traced

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossview.detector.anchors import AnchorGrid
-from crossview.detector.apart import MOST_THREADS, for_each_image
+from crossview.detector.apart import MOST_THREADS, for_each_image, is_inference_on_cpu
 from crossview.detector.backbone import Backbone
 from crossview.detector.band import Band
 
@@ -196,15 +196,7 @@ class SSD(nn.Module):
 
         Even one gains: it has an image's maps in its caches, and NNPACK convolves single images only.
         """
-        return (
-            len(images) > 1
-            and images.device.type == "cpu"
-            and not self.training
-            and not torch.is_grad_enabled()
-            and torch.get_num_threads() <= MOST_THREADS
-            and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
-        )
+        return len(images) > 1 and is_inference_on_cpu(self, images) and torch.get_num_threads() <= MOST_THREADS
 
     def _outputs(self, images: Tensor, band: Band | None = None) -> SSDOutput:
         standardised = self.backbone.preprocessing.apply(images if band is None else band.cut(images))
