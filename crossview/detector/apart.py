@@ -7,6 +7,7 @@ Convention:
     Work apart is without gradients, and on the CPU.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
@@ -66,6 +67,10 @@ def _threads() -> ThreadPoolExecutor:
     wait([pool.submit(all_there.wait) for _ in range(MOST_THREADS)])
     torch.set_num_threads(threads)  # what a thread sets for itself, it sets for MKL and new threads too
     return pool
+
+
+# A forked process has the pool's memory and none of its threads: it makes its own.
+os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _be_single() -> None:

@@ -1,5 +1,7 @@
 """Work on several images is the same with any number of threads."""
 
+import multiprocessing
+import sys
 import threading
 
 import pytest
@@ -37,3 +39,16 @@ def test_an_error_in_a_thread_arrives(threads):
 
     with pytest.raises(ValueError, match="no"):
         for_each_image(refuse, torch.zeros(2, 1, 2, 2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are not forked elsewhere")
+def test_a_forked_process_has_threads_of_its_own(threads):
+    images = torch.zeros(4, 1, 2, 2)
+    for_each_image(torch.clone, images)
+    child = multiprocessing.get_context("fork").Process(target=for_each_image, args=(torch.clone, images))
+    child.start()
+    child.join(timeout=60)
+    stood_still = child.is_alive()
+    child.kill()
+    assert not stood_still
+    assert child.exitcode == 0
