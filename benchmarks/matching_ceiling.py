@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from crossview.data.annotation import ViewAnnotation
 from crossview.data.voc import PairedAnnotations, PairedVocReader
+from crossview.dual.assignment import Rows
 from crossview.dual.match_score import PairView
-from crossview.dual.matching import PairMatcher, PairMatches, Rows
+from crossview.dual.matching import PairMatcher, PairMatches
 from crossview.geometry.boxes import iou
 from crossview.geometry.camera import Camera, panorama_camera
 from crossview.geometry.frames import to_local

@@ -95,7 +95,7 @@ class CrossViewModule(DetectorModule):
 
     def forward(self, batch: PairBatch, band: Band | None = None) -> DualOutput:
         """Raw outputs of a batch of pairs, of which the detectors see a band of rows only, if one is given."""
-        output: DualOutput = self.net(batch.images, batch.cameras, band)
+        output: DualOutput = self.net(batch.images, band)
         return output
 
     def detect(self, batch: PairBatch, output: DualOutput) -> tuple[ViewDetections, PlacedDetections]:
@@ -109,6 +109,7 @@ class CrossViewModule(DetectorModule):
         detector = self.net.detector
         terms = self.criterion(
             output,
+            self.net.place(output.boxes, output.objectness, batch.cameras),
             batch.objects,
             batch.cameras,
             detector.anchors,

@@ -1,6 +1,5 @@
 """One run of a command: instantiate what the config names, train or evaluate, leave the numbers."""
 
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -20,10 +19,10 @@ from crossview.data.datamodule import SampleDataModule
 from crossview.dual.matching import PairMatcher
 from crossview.evaluation import steps as evaluation
 from crossview.evaluation.collect import CollectScenes
-from crossview.files import write_whole
 from crossview.initial_weights import initialise
 from crossview.launch import check_devices, last_checkpoint
 from crossview.memory import keep_freed_memory
+from crossview.metrics_file import write_metrics
 from crossview.processes import Processes, end_with_parent
 from crossview.resume import check_new, resumable, resumed
 from crossview.signals import watch
@@ -78,10 +77,10 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         best, metrics = _fit_and_test(trainer, module, data, config, run_dir)
         processes.nothing_follows()
         if trainer.is_global_zero:
-            write_metrics(run_dir / "metrics.json", metrics)
+            write_metrics(run_dir, metrics)
             if config.test:
                 metrics |= evaluation.score_test(tested.scenes, matcher)
-                write_metrics(run_dir / "metrics.json", metrics)
+                write_metrics(run_dir, metrics)
             _tell({name: value for name, value in metrics.items() if name.startswith("test/")})
             logger.info("Run folder: %s", run_dir)
     return best
@@ -127,7 +126,7 @@ def _evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     metrics = evaluation.evaluate(config, run_dir)
     if metrics:
-        write_metrics(run_dir / "metrics.json", metrics)
+        write_metrics(run_dir, metrics)
         _tell(metrics)
         logger.info("Run folder: %s", run_dir)
     return metrics
@@ -162,9 +161,3 @@ def _best_score(trainer: pl.Trainer) -> float | None:
     """The best value of the monitored metric, None if it was never a number (Lightning ranks NaN as infinitely bad)."""
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return None if score is None or not math.isfinite(score) else float(score)
-
-
-def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
-    """Writes a flat JSON file of metrics, whole or not at all; a metric that does not exist is null."""
-    plain: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
-    write_whole(path, json.dumps(plain, indent=2) + "\n")

@@ -1,12 +1,10 @@
 import json
-import math
-import os
 
 import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from crossview.run import train, write_metrics
+from crossview.run import train
 from crossview.user_errors import UserError
 from tests.data.make_voc import ANNOTATIONS, IMAGES, write_pair_dataset
 from tests.tiny import quiet_trainer, tiny_config, tiny_module
@@ -21,40 +19,6 @@ def refusal(root, run_dir, *overrides):
     assert caught.value.__cause__ is not None or "found no file" in str(caught.value)
     assert not (run_dir / "metrics.json").exists()
     return str(caught.value)
-
-
-# --- metrics.json ---
-
-
-def test_metrics_are_sorted_and_what_does_not_exist_is_null(tmp_path):
-    path = tmp_path / "metrics.json"
-    write_metrics(path, {"b": math.nan, "a": 0.5, "c": math.inf, "d": -math.inf})
-    assert json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(word)) == {
-        "a": 0.5,
-        "b": None,
-        "c": None,
-        "d": None,
-    }
-    assert list(json.loads(path.read_text())) == ["a", "b", "c", "d"]
-
-
-def test_metrics_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "metrics.json"
-    write_metrics(path, {"a": 1.0})
-    before = path.read_text()
-
-    def full_disk(handle):
-        os.truncate(handle, 3)
-        raise OSError("no space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full_disk)
-        with pytest.raises(OSError, match="no space"):
-            write_metrics(path, {"a": 2.0})
-    assert path.read_text() == before
-    write_metrics(path, {"a": 2.0})
-    assert json.loads(path.read_text()) == {"a": 2.0}
-    assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
 
 
 # --- what a user is told ---

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 
 from crossview.base_module import DetectorModule
 from crossview.data.datamodule import SampleDataModule
-from crossview.detector.calibration import calibrate
+from crossview.detector.calibration import calibrate_start
 
 logger = logging.getLogger(__name__)
 
@@ -39,5 +39,5 @@ class CalibratedStart(pl.Callback):
         batch = dataset.collate([dataset[number * len(dataset) // count] for number in range(count)])
         images = batch.images[:, 0] if batch.images.ndim == 5 else batch.images
         for detector in pl_module.detectors():
-            calibrate(detector, detector.plain_convolutions(), images)
+            calibrate_start(detector, detector.plain_convolutions(), images)
         logger.info("Calibrated the random start on %d training images.", len(images))

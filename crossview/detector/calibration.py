@@ -18,7 +18,7 @@ MIN_DEVIATION = 1e-3  # a channel that hardly varies on these images is centred 
 
 
 @torch.no_grad()
-def calibrate(network: nn.Module, layers: Iterable[nn.Conv2d], images: Tensor) -> int:
+def calibrate_start(network: nn.Module, layers: Iterable[nn.Conv2d], images: Tensor) -> int:
     """Rescales convolutions so that each output channel has mean 0 and standard deviation 1 on these images.
 
     Every layer sees the calibrated output of those before it, in a single pass.

@@ -9,11 +9,11 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from crossview.data.errors import DataError
 from crossview.detector.preprocessing import Preprocessing
+from crossview.detector.weight_files import load_plain_file
 
 logger = logging.getLogger(__name__)
 
@@ -70,13 +70,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path}: no such weights file. model.backbone.weights of EfficientNet-Lite0 is {IMAGENET} (out of an "
             "installed package), null (random start) or a .pth file"
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged pickles raise nearly anything
-        raise DataError(
-            f"{path}: cannot be read ({type(error).__name__}); expected a .pth of plain tensors, written by "
-            "torch.save(model.state_dict(), path). Code in weights files is not run"
-        ) from error
+    state = load_plain_file(path, "a .pth written by torch.save(model.state_dict(), path)")
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"{path}: found {type(state).__name__}, expected a state dict: names and tensors only")
     return state

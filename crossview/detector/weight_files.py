@@ -237,8 +237,8 @@ def load_plain_file(path: Path, expected: str) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged pickles raise nearly anything
         raise DataError(
-            f"{path}: cannot be read ({type(error).__name__}): neither HDF5 nor a .pth of plain tensors. The file may "
-            f"be damaged (get it anew) or hold more than tensors: code in weights files is not run. Expected {expected}"
+            f"{path}: cannot be read as a .pth of plain tensors ({type(error).__name__}). The file may be damaged (get "
+            f"it anew) or hold more than tensors: code in weights files is not run. Expected {expected}"
         ) from error
 
 

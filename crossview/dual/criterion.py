@@ -15,6 +15,7 @@ from crossview.detector.criterion import AnchorCriterion
 from crossview.detector.loss import LossTerms
 from crossview.detector.ranks import ALONE, Ranks
 from crossview.dual.dual_ssd import DualOutput
+from crossview.dual.head import Placement
 from crossview.dual.identity import find_counterparts
 from crossview.dual.loss import cross_loss, cross_targets
 from crossview.geometry.camera import Camera, period, seam
@@ -54,6 +55,7 @@ class DualCriterion(AnchorCriterion):
     def __call__(
         self,
         output: DualOutput,
+        placements: tuple[Placement, Placement],
         objects: Objects,
         cameras: Camera,
         anchors: Tensor,
@@ -66,6 +68,7 @@ class DualCriterion(AnchorCriterion):
 
         Args:
             output: of the network.
+            placements: of its boxes, of view 1 in view 2 and of view 2 in view 1.
             objects: (B, 2, G) ground truth.
             cameras: (B, 2).
             anchors: (N, 4) ``cxcywh`` pixels.
@@ -100,7 +103,7 @@ class DualCriterion(AnchorCriterion):
             )
             cross = cross_targets(matches[i], has_id, counterparts, found, views[j].boxes)
             terms[name] = cross_loss(
-                output.placements[i],
+                placements[i],
                 cross,
                 variances,
                 periods[:, j],

@@ -1,8 +1,8 @@
 """The network of two views: one detector for both (or one each), and the projection between them.
 
 Convention:
-    B pairs, N anchors, views in the order (1, 2) along dimension 1. In `Placement` lists, index 0 is 1_to_2, index 1 is
-    2_to_1.
+    B pairs, N anchors, views in the order (1, 2) along dimension 1. Where the boxes of a view are in the other one is
+    worked out for those boxes that somebody asks about: for all anchors in the losses, else for detections.
 """
 
 import copy
@@ -22,25 +22,28 @@ from crossview.geometry.camera import Camera, period
 
 
 class DualOutput(NamedTuple):
-    """Everything the network says about a batch of pairs.
+    """What the detectors say about a batch of pairs.
 
     Attributes:
         logits: (B, 2, N, 1 + C) class scores before the softmax.
         offsets: (B, 2, N, 4) box offsets with regard to the anchors.
         boxes: (B, 2, N, 4) decoded boxes, ``xyxy`` pixels of their own view.
-        placements: the boxes of view 1 in view 2, and those of view 2 in view 1.
         maps: the two finest feature maps (B, 2, C, h, w), for the appearance of objects.
     """
 
     logits: Tensor
     offsets: Tensor
     boxes: Tensor
-    placements: tuple[Placement, Placement]
     maps: tuple[Tensor, ...] = ()
+
+    @property
+    def objectness(self) -> Tensor:
+        """Probability (B, 2, N) that a box holds an object of any class."""
+        return 1.0 - self.logits.softmax(dim=-1)[..., 0]
 
 
 class DualSSD(nn.Module):
-    """Dual SSD: detects in both views and places every anchor's box in the other view."""
+    """Dual SSD: detects in both views and places boxes of one view in the other."""
 
     def __init__(
         self,
@@ -83,8 +86,8 @@ class DualSSD(nn.Module):
             fields = [torch.stack(pair, dim=1) for pair in pairs]
         return SSDOutput(fields[0], fields[1], tuple(fields[2:]))
 
-    def forward(self, images: Tensor, cameras: Camera, band: Band | None = None) -> DualOutput:
-        """Raw outputs for images (B, 2, 3, H, W), RGB in 0..255, seen by cameras (B, 2).
+    def forward(self, images: Tensor, band: Band | None = None) -> DualOutput:
+        """Raw outputs for images (B, 2, 3, H, W), RGB in 0..255.
 
         Whatever precision the detectors run in, all that follows them is computed in single precision. With a band, the
         detectors see it only.
@@ -92,12 +95,10 @@ class DualSSD(nn.Module):
         detected = self._detect(images, band)
         with torch.autocast(images.device.type, enabled=False):
             boxes = decode_boxes(detected.offsets, self.anchors, self.detector.variances)
-            score = 1.0 - detected.logits.softmax(dim=-1)[..., 0]
-            placements = self.place(boxes, score, cameras)
-        return DualOutput(detected.logits, detected.offsets, boxes, placements, detected.maps)
+        return DualOutput(detected.logits, detected.offsets, boxes, detected.maps)
 
     def place(self, boxes: Tensor, score: Tensor, cameras: Camera) -> tuple[Placement, Placement]:
-        """The boxes of view 1 in view 2, and those of view 2 in view 1.
+        """The boxes of view 1 in view 2 (``1_to_2``), and those of view 2 in view 1 (``2_to_1``).
 
         Args:
             boxes: (B, 2, K, 4) ``xyxy`` pixels of the views.
@@ -109,6 +110,19 @@ class DualSSD(nn.Module):
             self.projection(first, second, boxes[:, 0], score[:, 0]),
             self.projection(second, first, boxes[:, 1], score[:, 1]),
         )
+
+    def placed(self, boxes: Tensor, score: Tensor, present: Tensor, cameras: Camera) -> PlacedDetections:
+        """Where boxes are in the other view, for evaluation; arguments as in `place`.
+
+        Args:
+            boxes: (B, 2, K, 4).
+            score: (B, 2, K).
+            present: (B, 2, K) bool, False on padding.
+            cameras: (B, 2).
+        """
+        fields = (torch.stack(both, dim=1) for both in zip(*self.place(boxes, score, cameras), strict=True))
+        placed, valid, geometry, geometry_valid, covisibility = fields
+        return PlacedDetections(placed, valid & present, geometry, geometry_valid & present, covisibility.sigmoid())
 
     def embed(self, output: DualOutput, boxes: Tensor, cameras: Camera) -> Tensor:
         """Embeddings (B, 2, K, E) of boxes (B, 2, K, 4) ``xyxy`` pixels of the views.
@@ -135,24 +149,10 @@ class DualSSD(nn.Module):
         """
         pairs = output.logits.shape[:2]
         scores, boxes = output.logits.softmax(dim=-1).flatten(0, 1), output.boxes.flatten(0, 1)
-        detections, anchors = decoder(scores, boxes, period(cameras).flatten())
-        detections = ViewDetections(*(torch.unflatten(field, 0, pairs) for field in detections))
-        anchors = torch.unflatten(anchors, 0, pairs)
-
-        def pick(values: tuple[Tensor, Tensor]) -> Tensor:
-            stacked = torch.stack(values, dim=1)
-            index = anchors if stacked.dim() == 3 else anchors.unsqueeze(-1).expand(-1, -1, -1, stacked.shape[-1])
-            return stacked.gather(2, index)
-
-        first, second = output.placements
-        placed = PlacedDetections(
-            boxes=pick((first.boxes, second.boxes)),
-            valid=pick((first.valid, second.valid)) & detections.present,
-            geometry_boxes=pick((first.geometry_boxes, second.geometry_boxes)),
-            geometry_valid=pick((first.geometry_valid, second.geometry_valid)) & detections.present,
-            covisibility=pick((first.covisibility, second.covisibility)).sigmoid(),
-        )
-        return detections, placed
+        found, anchors = decoder(scores, boxes, period(cameras).flatten())
+        detections = ViewDetections(*(torch.unflatten(field, 0, pairs) for field in found))
+        objectness = 1.0 - torch.unflatten(scores[..., 0].gather(1, anchors), 0, pairs)
+        return detections, self.placed(detections.boxes, objectness, detections.present, cameras)
 
 
 def _single_precision(output: SSDOutput) -> list[Tensor]:

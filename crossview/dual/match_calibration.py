@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, minimize
 from scipy.special import logsumexp
 
+from crossview.dual.assignment import Rows
 from crossview.dual.match_score import (
     PairView,
     PlaceDensity,
@@ -21,7 +22,7 @@ from crossview.dual.match_score import (
     log_total,
     size_log_density,
 )
-from crossview.dual.matching import LAST_SHARE, PairMatcher, Rows
+from crossview.dual.matching import LAST_SHARE, PairMatcher
 from crossview.geometry.ground import Array, GroundPoints, ground_points_of_views
 from crossview.geometry.relative_pose import STATED, PosePrior, fit_poses
 
@@ -74,7 +75,7 @@ class KnownPair(NamedTuple):
         return np.asarray((self.ids_1[:, None] == self.ids_2) & self.has_id_1[:, None] & self.has_id_2)
 
 
-def calibrate(matcher: PairMatcher, pairs: Sequence[KnownPair], fit_poses_too: bool = True) -> PairMatcher:
+def calibrate_matcher(matcher: PairMatcher, pairs: Sequence[KnownPair], fit_poses_too: bool = True) -> PairMatcher:
     """The matcher with its settings fitted to known pairs, such as those of the validation set.
 
     Fitted are the uncertainties of poses, feet and sizes, the price of no match, the weights of the terms, and the

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from crossview.dual.match_score import PairView
 from crossview.dual.matching import PairMatcher, PairMatches
 from crossview.evaluation.placing import (
-    Evidence,
+    MatchedScene,
     Placing,
     Rows,
     by_everything,
@@ -150,8 +150,8 @@ def match_scenes(
     pairs, seconds = _found(scenes, used, own)
     locations = _locations(pairs, own)
     singles = [_single_locations(pairs, own, view) for view in range(2)]
-    evidence = [
-        Evidence(
+    matched_scenes = [
+        MatchedScene(
             scene,
             found._replace(index_1=rows[0][found.index_1], index_2=rows[1][found.index_2]),
             location,
@@ -159,12 +159,12 @@ def match_scenes(
         )
         for scene, found, rows, location in zip(scenes, pairs, used, locations, strict=True)
     ]
-    placed = [baseline.place(evidence, view) for view in range(2)]
+    placed = [baseline.place(matched_scenes, view) for view in range(2)]
     if baseline.by_match:
         placed = [
             [
                 boxes._replace(covisibility=presence(boxes.covisibility, *_matches(one.found, view), settings))
-                for boxes, one in zip(its, evidence, strict=True)
+                for boxes, one in zip(its, matched_scenes, strict=True)
             ]
             for view, its in enumerate(placed)
         ]
@@ -182,7 +182,7 @@ def match_scenes(
             one.found.pose.refined,
             seconds[number],
         )
-        for number, one in enumerate(evidence)
+        for number, one in enumerate(matched_scenes)
     ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from crossview.build import ConfigError
-from crossview.dual.match_calibration import KnownPair, calibrate
+from crossview.dual.match_calibration import KnownPair, calibrate_matcher
 from crossview.dual.matching import PairMatcher
 from crossview.evaluation.baselines import MatchSettings, pair_view
 from crossview.evaluation.known import known_of
@@ -47,6 +47,6 @@ def calibrated(matcher: PairMatcher, scenes: Sequence[Scene], settings: MatchSet
         ConfigError: nothing in them can be learned from.
     """
     try:
-        return calibrate(matcher, [known_pair(scene, settings) for scene in scenes if len(scene.views) == 2])
+        return calibrate_matcher(matcher, [known_pair(scene, settings) for scene in scenes if len(scene.views) == 2])
     except ValueError as error:
         raise ConfigError(f"calibrate: {error}") from error

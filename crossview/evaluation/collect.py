@@ -108,7 +108,8 @@ def pair_scenes(
     seen = _Described(detections, placed, vectors)
     annotated = _annotated(batch.objects)
     vectors = module.net.embed(output, batch.objects.boxes, batch.cameras) if embeds else None
-    known = _Described(annotated, _place(module, batch.cameras, annotated), vectors)
+    placed = module.net.placed(annotated.boxes, annotated.scores, annotated.present, batch.cameras)
+    known = _Described(annotated, placed, vectors)
     around = period(batch.cameras)
     scenes = []
     for row, names in enumerate(batch.names):
@@ -157,16 +158,6 @@ def view_scenes(batch: ViewBatch, detections: ViewDetections, annotations: Seque
 def _annotated(objects: Objects) -> ViewDetections:
     """The annotated boxes as if they had been detected."""
     return ViewDetections(objects.boxes, objects.present.to(objects.boxes.dtype), objects.labels, objects.present)
-
-
-def _place(module: CrossViewModule, cameras: Camera, annotated: ViewDetections) -> PlacedDetections:
-    """Where the network places boxes (B, 2, G) in the other view."""
-    directions = module.net.place(annotated.boxes, annotated.scores, cameras)
-    boxes, valid, geometry, geometry_valid, logits = (
-        torch.stack(parts, dim=1) for parts in zip(*directions, strict=True)
-    )
-    present = annotated.present
-    return PlacedDetections(boxes, valid & present, geometry, geometry_valid & present, logits.sigmoid())
 
 
 def _truth(objects: Objects, *view: int) -> Truth:

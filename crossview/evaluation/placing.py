@@ -34,7 +34,7 @@ class Matching(Protocol):
         """(M,) detections of view 2."""
 
 
-class Evidence(NamedTuple):
+class MatchedScene(NamedTuple):
     """What placing may use of a pair.
 
     Attributes:
@@ -50,7 +50,7 @@ class Evidence(NamedTuple):
     trusted: NDArray[np.bool_]
 
 
-Placing = Callable[[Sequence[Evidence], int], list[Boxes]]
+Placing = Callable[[Sequence[MatchedScene], int], list[Boxes]]
 
 
 def indices(found: Matching, view: int) -> tuple[Rows, Rows]:
@@ -58,18 +58,18 @@ def indices(found: Matching, view: int) -> tuple[Rows, Rows]:
     return (found.index_1, found.index_2) if view == 0 else (found.index_2, found.index_1)
 
 
-def by_geometry(pairs: Sequence[Evidence], view: int) -> list[Boxes]:
+def by_geometry(pairs: Sequence[MatchedScene], view: int) -> list[Boxes]:
     """Where flat ground and the stated poses put them."""
     found = by_network(pairs, view)
     return [boxes._replace(placed=boxes.geometry, placed_valid=boxes.geometry_valid) for boxes in found]
 
 
-def by_network(pairs: Sequence[Evidence], view: int) -> list[Boxes]:
+def by_network(pairs: Sequence[MatchedScene], view: int) -> list[Boxes]:
     """Where the network puts them, which knows the stated poses."""
     return [pair.scene.views[view].detections for pair in pairs]
 
 
-def by_match(pairs: Sequence[Evidence], view: int) -> list[Boxes]:
+def by_match(pairs: Sequence[MatchedScene], view: int) -> list[Boxes]:
     """At the box that it was matched with; nowhere without a match."""
     placed_boxes = []
     for pair in pairs:
@@ -81,7 +81,7 @@ def by_match(pairs: Sequence[Evidence], view: int) -> list[Boxes]:
     return placed_boxes
 
 
-def by_everything(pairs: Sequence[Evidence], view: int) -> list[Boxes]:
+def by_everything(pairs: Sequence[MatchedScene], view: int) -> list[Boxes]:
     """Where the network puts them, moved as the refined poses move geometry; matched ones at their common position.
 
     A box that the network places and geometry does not stays where it is.
@@ -112,7 +112,7 @@ def by_everything(pairs: Sequence[Evidence], view: int) -> list[Boxes]:
     return [own_boxes._replace(placed=rows, placed_valid=flags) for own_boxes, rows, flags in parts]
 
 
-def _positions(pairs: Sequence[Evidence], view: int, counts: Sequence[int]) -> tuple[Rows, NDArray[np.float64]]:
+def _positions(pairs: Sequence[MatchedScene], view: int, counts: Sequence[int]) -> tuple[Rows, NDArray[np.float64]]:
     """Which detections of all pairs (M,) have a trusted common position, and that (M, 2)."""
     rows, positions = [], []
     for pair, first in zip(pairs, np.cumsum([0, *counts[:-1]]), strict=True):

@@ -22,6 +22,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from crossview.metrics_file import read_metrics
 from crossview.sweeps.devices import refusal
 from crossview.sweeps.jobs import (
     JOB_FILE,
@@ -32,7 +33,6 @@ from crossview.sweeps.jobs import (
     close_jobs,
     read_job,
     read_jobs,
-    read_metrics,
     split_overrides,
     write_job,
     write_table,

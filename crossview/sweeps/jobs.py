@@ -14,7 +14,6 @@ from pathlib import Path
 from crossview.files import write_whole
 
 JOB_FILE, TABLE_FILE = "job.json", "sweep.csv"
-METRICS_FILE = "metrics.json"  # left by the run itself
 
 
 class Status(StrEnum):
@@ -84,15 +83,6 @@ def read_jobs(sweep_dir: Path) -> list[Job]:
     """All jobs of a sweep, in their order."""
     found = (read_job(path.parent) for path in sweep_dir.rglob(JOB_FILE))
     return sorted((job for job in found if job is not None), key=lambda job: job.number)
-
-
-def read_metrics(run_dir: Path, names: Sequence[str]) -> dict[str, float | None]:
-    """Those of some metrics that a run has left; none if it did not get to the end."""
-    try:
-        found: dict[str, float | None] = json.loads((run_dir / METRICS_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return {name: found[name] for name in names if name in found}
 
 
 def close_jobs(sweep_dir: Path) -> list[Job]:

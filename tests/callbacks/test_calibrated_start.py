@@ -53,7 +53,7 @@ def test_random_start_is_calibrated_once(parts):
 def test_one_view_each_of_pairs_from_all_over_the_set(parts, monkeypatch):
     trainer, module, data = parts
     seen = []
-    monkeypatch.setattr(calibrated_start, "calibrate", lambda network, layers, images: seen.append(images))
+    monkeypatch.setattr(calibrated_start, "calibrate_start", lambda network, layers, images: seen.append(images))
     trainer.datamodule = data
     CalibratedStart(images=2).setup(trainer, module, "fit")
     dataset = data.dataset("train")

@@ -29,8 +29,8 @@ def spoil(module, monkeypatch, spoilt, **change):
     criterion = module.criterion
 
     class Spoilt(DualCriterion):
-        def __call__(self, output, objects, cameras, *arguments, **settings):
-            terms = super().__call__(output, objects, cameras, *arguments, **settings)
+        def __call__(self, output, placements, objects, cameras, *arguments, **settings):
+            terms = super().__call__(output, placements, objects, cameras, *arguments, **settings)
             if not bool((cameras.height == ILL).any()):
                 return terms
             return (

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from crossview.detector.calibration import MIN_DEVIATION, calibrate
+from crossview.detector.calibration import MIN_DEVIATION, calibrate_start
 from crossview.detector.vgg import VGG16
 
 
@@ -25,7 +25,7 @@ def test_every_channel_of_every_layer_is_centred_and_scaled():
     torch.manual_seed(0)
     network = VGG16(channels=(4, 4, 8, 8, 8), fc_channels=16)
     images = 3.0 + 2.0 * torch.randn(4, 3, 64, 96)
-    assert calibrate(network, network.convolutions().values(), images) == 15
+    assert calibrate_start(network, network.convolutions().values(), images) == 15
     for name, output in outputs_by_layer(network, images).items():
         assert output.mean(dim=(0, 2, 3)).abs().max() < 1e-3, name
         assert (output.std(dim=(0, 2, 3)) - 1).abs().max() < 1e-3, name
@@ -44,7 +44,7 @@ def test_places_are_told_apart_after_calibration():
         return float((unit @ unit.T).mean())
 
     before = mean_cosine()
-    calibrate(network, network.convolutions().values(), images)
+    calibrate_start(network, network.convolutions().values(), images)
     assert mean_cosine() < 0.6 * before
 
 
@@ -52,7 +52,7 @@ def test_a_channel_without_variation_stays_finite():
     layer = nn.Conv2d(3, 2, 1)
     with torch.no_grad():
         layer.weight[0] = 0.0
-    calibrate(layer, [layer], torch.randn(2, 3, 8, 8))
+    calibrate_start(layer, [layer], torch.randn(2, 3, 8, 8))
     output = layer(torch.randn(2, 3, 8, 8))
     assert torch.isfinite(output).all()
     assert layer.weight[0].abs().max() == 0.0
@@ -63,7 +63,7 @@ def test_a_channel_without_variation_stays_finite():
 def test_hooks_are_gone_afterwards_also_after_an_error():
     layer = nn.Conv2d(3, 2, 1)
     with pytest.raises(RuntimeError):
-        calibrate(layer, [layer], torch.randn(2, 4, 8, 8))
+        calibrate_start(layer, [layer], torch.randn(2, 4, 8, 8))
     weight = layer.weight.detach().clone()
     layer(torch.randn(2, 3, 8, 8))
     assert torch.equal(layer.weight, weight)
@@ -72,4 +72,4 @@ def test_hooks_are_gone_afterwards_also_after_an_error():
 def test_a_network_in_evaluation_is_refused():
     network = VGG16(channels=(4, 4, 8, 8, 8), fc_channels=16).eval()
     with pytest.raises(ValueError, match=r"call train\(\) first"):
-        calibrate(network, network.convolutions().values(), torch.randn(2, 3, 64, 96))
+        calibrate_start(network, network.convolutions().values(), torch.randn(2, 3, 64, 96))

@@ -1,5 +1,5 @@
 import math
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 import torch
@@ -43,16 +43,21 @@ def head_for(camera: Camera, trained: bool) -> ProjectionHead:
     return head
 
 
-def output_of(logits: Tensor, offsets: Tensor, camera: Camera, trained: bool = False) -> DualOutput:
+class Said(NamedTuple):
     """What the network says, given what its detector says."""
-    boxes = decode_boxes(offsets, ANCHORS.to(offsets), VARIANCES)
-    score = 1 - logits.softmax(dim=-1)[..., 0]
+
+    output: DualOutput
+    placements: tuple[Placement, Placement]
+
+
+def output_of(logits: Tensor, offsets: Tensor, camera: Camera, trained: bool = False) -> Said:
+    output = DualOutput(logits, offsets, decode_boxes(offsets, ANCHORS.to(offsets), VARIANCES))
     head, first, second = head_for(camera, trained), camera.view(0), camera.view(1)
-    placements = (head(first, second, boxes[:, 0], score[:, 0]), head(second, first, boxes[:, 1], score[:, 1]))
-    return DualOutput(logits, offsets, boxes, placements)
+    boxes, score = output.boxes, output.objectness
+    return Said(output, (head(first, second, boxes[:, 0], score[:, 0]), head(second, first, boxes[:, 1], score[:, 1])))
 
 
-def random_output(seed: int, camera: Camera, trained: bool = True) -> DualOutput:
+def random_output(seed: int, camera: Camera, trained: bool = True) -> Said:
     generator = torch.Generator().manual_seed(seed)
     shape = (len(camera.yaw), 2, len(ANCHORS))
     logits = torch.randn(*shape, 3, generator=generator).to(camera.yaw.dtype)
@@ -60,9 +65,7 @@ def random_output(seed: int, camera: Camera, trained: bool = True) -> DualOutput
     return output_of(logits, offsets, camera, trained)
 
 
-def perfect_output(
-    criterion: DualCriterion, objects: Objects, camera: Camera
-) -> tuple[DualOutput, list[AnchorMatches]]:
+def perfect_output(criterion: DualCriterion, objects: Objects, camera: Camera) -> tuple[Said, list[AnchorMatches]]:
     """A detector that is sure and exact about every anchor's object."""
     anchors = ANCHORS.to(camera.yaw.dtype)
     views = [Objects(*(field[:, i] for field in objects)) for i in range(2)]
@@ -81,11 +84,9 @@ def values(terms: dict[str, LossTerms]) -> dict[str, tuple[float, float]]:
     return {name: (float(term.classification), float(term.localization)) for name, term in terms.items()}
 
 
-def run(
-    criterion: DualCriterion, output: DualOutput, objects: Objects, camera: Camera
-) -> dict[str, tuple[float, float]]:
+def run(criterion: DualCriterion, said: Said, objects: Objects, camera: Camera) -> dict[str, tuple[float, float]]:
     with torch.no_grad():
-        return values(criterion(output, objects, camera, ANCHORS.to(camera.yaw.dtype), VARIANCES, SIZE[1]))
+        return values(criterion(*said, objects, camera, ANCHORS.to(camera.yaw.dtype), VARIANCES, SIZE[1]))
 
 
 # Values
@@ -98,13 +99,13 @@ def test_anchors_are_not_matched_around_a_panorama_on_a_larger_canvas():
     # As large as an anchor, of which there are others a turn to the right, beside the panorama.
     half = objects._replace(boxes=objects.boxes * 0 + torch.tensor([12.0, 20.0, 39.75, 47.75], dtype=torch.float64))
     canvas = whole._replace(scale=whole.scale * torch.tensor([2.0, 1.0], dtype=torch.float64))
-    output = output_of(
+    said = output_of(
         torch.randn(2, 2, len(ANCHORS), 3, dtype=torch.float64),
         torch.zeros(2, 2, len(ANCHORS), 4, dtype=torch.float64),
         canvas,
     )
     criterion = DualCriterion()
-    found = run(criterion, output, half, canvas)
+    found = run(criterion, said, half, canvas)
     for i, name in enumerate(TERMS[:2]):
         view = Objects(*(field[:, i] for field in half))
         endless = torch.full((2,), math.inf, dtype=torch.float64)
@@ -113,7 +114,7 @@ def test_anchors_are_not_matched_around_a_panorama_on_a_larger_canvas():
             (matches.labels > 0).sum()
         ), "going around finds more, beside the panorama"
         term = criterion.view_term(
-            output.logits[:, i], output.offsets[:, i], matches, view, ANCHORS.double(), VARIANCES, endless
+            said.output.logits[:, i], said.output.offsets[:, i], matches, view, ANCHORS.double(), VARIANCES, endless
         )
         assert found[name] == pytest.approx((float(term.classification), float(term.localization)))
 
@@ -122,8 +123,8 @@ def test_exact_boxes_are_exactly_placed_in_the_other_view():
     camera = random_cameras(0, 3, dtype=torch.float64)
     objects = street(0, camera, count=6, unshared=2)
     criterion = DualCriterion()
-    output, matches = perfect_output(criterion, objects, camera)
-    found = run(criterion, output, objects, camera)
+    said, matches = perfect_output(criterion, objects, camera)
+    found = run(criterion, said, objects, camera)
     assert list(found) == list(TERMS)
     for i, name in enumerate(TERMS[:2]):
         assert found[name] == pytest.approx((0, 0), abs=1e-8)
@@ -149,7 +150,7 @@ def test_targets_of_a_direction_are_the_boxes_of_the_other_view():
     second = [field[:, 1][:, order] for field in objects]
     objects = Objects(*(torch.stack((field[:, 0], other), 1) for field, other in zip(objects, second, strict=True)))
     criterion = DualCriterion()
-    output, matches = perfect_output(criterion, objects, camera)
+    said, matches = perfect_output(criterion, objects, camera)
     inverse = torch.argsort(order)
     answers = []
     for i in range(2):
@@ -157,9 +158,9 @@ def test_targets_of_a_direction_are_the_boxes_of_the_other_view():
         boxes = objects.boxes[:, 1 - i].gather(1, number.unsqueeze(-1).expand(-1, -1, 4))
         everywhere = torch.ones_like(number).bool()
         answers.append(Placement(boxes, everywhere, boxes, everywhere, torch.zeros(number.shape)))
-    right = run(criterion, output._replace(placements=(answers[0], answers[1])), objects, camera)
+    right = run(criterion, said._replace(placements=(answers[0], answers[1])), objects, camera)
     assert [right[name][1] for name in TERMS[2:]] == pytest.approx([0, 0], abs=1e-6)
-    wrong = run(criterion, output._replace(placements=(answers[1], answers[0])), objects, camera)
+    wrong = run(criterion, said._replace(placements=(answers[1], answers[0])), objects, camera)
     assert min(wrong[name][1] for name in TERMS[2:]) > 1
 
 
@@ -170,7 +171,7 @@ def test_each_direction_goes_around_the_seam_of_the_view_it_points_to():
     assert period(wide).tolist()[0] == pytest.approx([150, 300])
     objects = street(2, wide, count=4, unshared=0)
     criterion = DualCriterion()
-    output, matches = perfect_output(criterion, objects, wide)
+    said, matches = perfect_output(criterion, objects, wide)
     answers = []
     for i in range(2):
         boxes = objects.boxes[:, 1 - i].gather(1, matches[i].objects.unsqueeze(-1).expand(-1, -1, 4))
@@ -179,16 +180,17 @@ def test_each_direction_goes_around_the_seam_of_the_view_it_points_to():
         number = matches[i].objects
         everywhere = torch.ones_like(number).bool()
         answers.append(Placement(boxes, everywhere, boxes, everywhere, torch.zeros(number.shape)))
-    found = run(criterion, output._replace(placements=(answers[0], answers[1])), objects, wide)
+    found = run(criterion, said._replace(placements=(answers[0], answers[1])), objects, wide)
     assert [found[name] for name in TERMS[:2]] == [pytest.approx((0, 0), abs=1e-6)] * 2
     assert [found[name][1] for name in TERMS[2:]] == pytest.approx([0, 0], abs=1e-5)
 
 
 def test_exchanging_the_views_exchanges_the_terms():
     camera = random_cameras(3, 2, dtype=torch.float64)
-    objects, output = street(3, camera, anonymous=1), random_output(3, camera)
-    exchanged = DualOutput(output.logits.flip(1), output.offsets.flip(1), output.boxes.flip(1), output.placements[::-1])
-    before = run(DualCriterion(), output, objects, camera)
+    objects, said = street(3, camera, anonymous=1), random_output(3, camera)
+    (logits, offsets, boxes, _), placements = said
+    exchanged = Said(DualOutput(logits.flip(1), offsets.flip(1), boxes.flip(1)), placements[::-1])
+    before = run(DualCriterion(), said, objects, camera)
     after = run(DualCriterion(), exchanged, swapped(objects), swapped(camera))
     for name, other in zip(TERMS, ("view_2", "view_1", "view_2_to_1", "view_1_to_2"), strict=True):
         assert after[name] == pytest.approx(before[other], rel=1e-12)
@@ -197,7 +199,7 @@ def test_exchanging_the_views_exchanges_the_terms():
 
 def test_a_batch_is_the_sum_of_its_pairs():
     camera = random_cameras(4, 3, dtype=torch.float64)
-    objects, output = street(4, camera, count=5, anonymous=1), random_output(4, camera)
+    objects, said = street(4, camera, count=5, anonymous=1), random_output(4, camera)
     # An empty pair beside full ones, and objects missing in one view.
     objects.present[1] = False
     objects.present[2, 1, 3:] = False
@@ -209,19 +211,17 @@ def test_a_batch_is_the_sum_of_its_pairs():
             seen.append(float(values[0]))
             return values.new_tensor([1, int(values[1])])
 
-    def sums(output: DualOutput, objects: Objects, camera: Camera) -> dict[str, tuple[float, float]]:
+    def sums(said: Said, objects: Objects, camera: Camera) -> dict[str, tuple[float, float]]:
         with torch.no_grad():
-            return values(criterion(output, objects, camera, ANCHORS.double(), VARIANCES, SIZE[1], Undivided()))
+            return values(criterion(*said, objects, camera, ANCHORS.double(), VARIANCES, SIZE[1], Undivided()))
 
-    together = sums(output, objects, camera)
+    together = sums(said, objects, camera)
     positives = seen[:4]
     singles = []
     for i in range(3):
-        alone = DualOutput(
-            output.logits[i : i + 1],
-            output.offsets[i : i + 1],
-            output.boxes[i : i + 1],
-            (pairs_of(output.placements[0], i), pairs_of(output.placements[1], i)),
+        alone = Said(
+            DualOutput(said.output.logits[i : i + 1], said.output.offsets[i : i + 1], said.output.boxes[i : i + 1]),
+            (pairs_of(said.placements[0], i), pairs_of(said.placements[1], i)),
         )
         singles.append(sums(alone, pairs_of(objects, i), pairs_of(camera, i)))
     assert [sum(seen[4 + term :: 4]) for term in range(4)] == positives
@@ -230,7 +230,7 @@ def test_a_batch_is_the_sum_of_its_pairs():
         for part in range(2):
             assert together[name][part] == pytest.approx(sum(single[name][part] for single in singles), rel=1e-9)
     # Without the reduction, each is divided by the positives of the whole batch.
-    divided = run(criterion, output, objects, camera)
+    divided = run(criterion, said, objects, camera)
     for name, number in zip(TERMS, positives, strict=True):
         assert divided[name] == pytest.approx(tuple(value / number for value in together[name]), rel=1e-6)
 
@@ -243,15 +243,15 @@ def test_objects_without_identity_say_nothing_about_the_other_view(anonymous):
     camera = random_cameras(5, 1, dtype=torch.float64)
     objects = street(5, camera, count=4, unshared=0, anonymous=anonymous)
     criterion = DualCriterion(negatives_per_positive=0, min_negatives=0)
-    output, matches = perfect_output(criterion, objects, camera)
-    sure = torch.full_like(output.placements[0].covisibility, -50.0)
-    output = output._replace(
+    said, matches = perfect_output(criterion, objects, camera)
+    sure = torch.full_like(said.placements[0].covisibility, -50.0)
+    said = said._replace(
         placements=(
-            output.placements[0]._replace(covisibility=sure),
-            output.placements[1]._replace(covisibility=sure),
+            said.placements[0]._replace(covisibility=sure),
+            said.placements[1]._replace(covisibility=sure),
         )
     )
-    found = run(criterion, output, objects, camera)
+    found = run(criterion, said, objects, camera)
     # Every shared positive costs 50, and nothing else does: their mean is 50 whatever their number.
     assert [found[name][0] for name in TERMS[2:]] == pytest.approx([50, 50])
     assert int((matches[0].labels > 0).sum()) > 0
@@ -279,13 +279,13 @@ def test_difficult_objects(use_difficult):
 
 def test_what_is_left_in_padded_slots_does_not_matter():
     camera = random_cameras(9, 2, dtype=torch.float64)
-    objects, output = street(9, camera, count=5, unshared=0), random_output(9, camera)
+    objects, said = street(9, camera, count=5, unshared=0), random_output(9, camera)
     objects.present[0, 1, 2:] = False  # with the identities that view 1 has
     objects.present[1, 0, 4:] = False
     clean = Objects(
         *(field * objects.present.view(*objects.present.shape, *[1] * (field.dim() - 3)) for field in objects)
     )
-    assert run(DualCriterion(), output, objects, camera) == run(DualCriterion(), output, clean, camera)
+    assert run(DualCriterion(), said, objects, camera) == run(DualCriterion(), said, clean, camera)
 
 
 def test_offsets_of_a_view_go_around_the_seam_of_that_view():
@@ -295,15 +295,15 @@ def test_offsets_of_a_view_go_around_the_seam_of_that_view():
     objects = street(10, camera, count=1, unshared=1)
     objects.boxes[:] = torch.tensor([142.5, 35.8, 157.5, 46.7])
     criterion = DualCriterion()
-    output, matches = perfect_output(criterion, objects, camera)
+    said, matches = perfect_output(criterion, objects, camera)
     sides = [ANCHORS[match.labels[0] > 0][:, 0] < 75 for match in matches]
     assert bool(sides[0].any())
     assert not bool(sides[0].all())
     assert not bool(sides[1].any())
     # The offsets of every anchor lead to the box, or to the same box once around.
-    decoded = to_centers(output.boxes[0, 0][matches[0].labels[0] > 0])[:, 0]
+    decoded = to_centers(said.output.boxes[0, 0][matches[0].labels[0] > 0])[:, 0]
     torch.testing.assert_close(decoded, torch.where(sides[0], 0.0, 150.0).double(), rtol=0, atol=1e-4)
-    found = run(criterion, output, objects, camera)
+    found = run(criterion, said, objects, camera)
     assert [found[name] for name in TERMS[:2]] == [pytest.approx((0, 0), abs=1e-6)] * 2
 
 
@@ -323,9 +323,9 @@ def test_without_shared_objects_everything_is_finite_and_teaches(shared, present
         objects = Objects(*(torch.zeros_like(field[:, :, :slots]) for field in objects))
     logits = torch.randn(2, 2, len(ANCHORS), 3, requires_grad=True)
     offsets = torch.zeros(2, 2, len(ANCHORS), 4, requires_grad=True)
-    output = output_of(logits, offsets, camera, trained=True)
+    said = output_of(logits, offsets, camera, trained=True)
     criterion = DualCriterion()
-    total, terms = criterion.total(criterion(output, objects, camera, ANCHORS, VARIANCES, SIZE[1]))
+    total, terms = criterion.total(criterion(*said, objects, camera, ANCHORS, VARIANCES, SIZE[1]))
     assert all(bool(value.isfinite()) and value.item() > 0 for value in terms.values())
     total.backward()
     assert logits.grad is not None
@@ -389,8 +389,8 @@ def test_background_outside_the_band_teaches_nothing():
     criterion = DualCriterion(**EVERYTHING)
 
     def terms(logits, band):
-        output = output_of(logits, offsets, camera)
-        return criterion(output, objects, camera, ANCHORS.double(), VARIANCES, SIZE[1], band=band)
+        said = output_of(logits, offsets, camera)
+        return criterion(*said, objects, camera, ANCHORS.double(), VARIANCES, SIZE[1], band=band)
 
     matched = criterion.match(ANCHORS.double(), views[0], period(camera)[:, 0]).labels > 0
     changed = logits.clone()

@@ -7,22 +7,26 @@ from torch import Tensor
 from crossview.detector.decode import DetectionDecoder, decode_boxes
 from crossview.dual.criterion import TERMS, DualCriterion
 from crossview.dual.dual_ssd import DualOutput, DualSSD
-from crossview.dual.head import GeometryHead, ResidualHead
+from crossview.dual.head import GeometryHead, Placement, ResidualHead
 from crossview.dual.learned import LearnedHead
 from crossview.geometry.camera import Camera, period
 from crossview.geometry.projection import project_boxes
 from tests.dual.scenes import SIZE, VARIANCES, narrow_network, random_cameras, random_images, street, train_head
 
 
-def forward(network: DualSSD, images: Tensor, camera: Camera) -> DualOutput:
-    output: DualOutput = network(images, camera)
+def forward(network: DualSSD, images: Tensor) -> DualOutput:
+    output: DualOutput = network(images)
     return output
 
 
+def placed(network: DualSSD, output: DualOutput, camera: Camera) -> tuple[Placement, Placement]:
+    return network.place(output.boxes, output.objectness, camera)
+
+
 def losses(network: DualSSD, output: DualOutput, objects, camera: Camera) -> dict[str, Tensor]:
-    criterion = DualCriterion()
+    criterion, placements = DualCriterion(), placed(network, output, camera)
     return criterion.total(
-        criterion(output, objects, camera, network.anchors, VARIANCES, network.detector.image_size[1])
+        criterion(output, placements, objects, camera, network.anchors, VARIANCES, network.detector.image_size[1])
     )[1]
 
 
@@ -37,7 +41,8 @@ def test_outputs_are_those_of_the_detector_on_each_view(share_weights):
             parameter.data = parameter.data + 0.01
     images, camera = random_images(0, 2), random_cameras(0, 2)
     with torch.no_grad():
-        output = forward(network, images, camera)
+        output = forward(network, images)
+        placements = placed(network, output, camera)
         towers = [network.detector, network.detector_2 or network.detector]
         for i, tower in enumerate(towers):
             alone = tower(images[:, i])
@@ -47,18 +52,19 @@ def test_outputs_are_those_of_the_detector_on_each_view(share_weights):
     assert output.logits.shape == (2, 2, count, 3)
     assert output.offsets.shape == output.boxes.shape == (2, 2, count, 4)
     assert torch.equal(output.boxes, decode_boxes(output.offsets, network.anchors, VARIANCES))
-    for placement in output.placements:
+    for placement in placements:
         assert placement.boxes.shape == placement.geometry_boxes.shape == (2, count, 4)
         assert placement.valid.shape == placement.covisibility.shape == (2, count)
-    assert all(bool(field.isfinite().all()) for field in (*output[:3], *output.placements[0], *output.placements[1]))
+    assert all(bool(field.isfinite().all()) for field in (*output[:3], *placements[0], *placements[1]))
 
 
 def test_an_untrained_network_places_every_box_by_pure_geometry():
     network, camera = narrow_network(), random_cameras(1, 3)
     with torch.no_grad():
-        output = forward(network, random_images(1, 3), camera)
+        output = forward(network, random_images(1, 3))
+        placements = placed(network, output, camera)
     cameras = [camera.view(i).per_object() for i in range(2)]
-    for i, placement in enumerate(output.placements):
+    for i, placement in enumerate(placements):
         geometry, valid = project_boxes(cameras[i], cameras[1 - i], output.boxes[:, i])
         assert torch.equal(placement.boxes, geometry)
         assert torch.equal(placement.geometry_boxes, geometry)
@@ -69,9 +75,9 @@ def test_an_untrained_network_places_every_box_by_pure_geometry():
 
 def test_a_second_tower_starts_as_a_copy_with_weights_of_its_own():
     one, two = narrow_network(share_weights=True), narrow_network(share_weights=False)
-    images, camera = random_images(2, 1), random_cameras(2, 1)
+    images = random_images(2, 1)
     with torch.no_grad():
-        logits = [forward(network, images, camera).logits for network in (one, two)]
+        logits = [forward(network, images).logits for network in (one, two)]
         torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-4)
     assert two.detector_2 is not None
     shared = sum(parameter.numel() for parameter in one.detector.parameters())
@@ -85,9 +91,10 @@ def test_the_score_that_the_head_sees_is_that_of_any_object():
     seen: list[Tensor] = []
     network.projection.hidden.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
-        output = forward(network, random_images(3, 1), camera)
+        output = forward(network, random_images(3, 1))
+        placements = placed(network, output, camera)
     for i, features in enumerate(seen):
-        valid = output.placements[i].valid
+        valid = placements[i].valid
         score = output.logits[:, i].softmax(dim=-1)[..., 1:].sum(dim=-1)
         torch.testing.assert_close(features[..., -2][valid], score[valid])
 
@@ -99,7 +106,7 @@ def test_each_loss_teaches_what_it_should():
     network, camera = narrow_network(share_weights=False), random_cameras(4, 2)
     train_head(network.projection, size=0.1)
     objects = street(4, camera)
-    output = forward(network, random_images(4, 2), camera)
+    output = forward(network, random_images(4, 2))
     terms = losses(network, output, objects, camera)
     assert network.detector_2 is not None
     parts = {
@@ -130,7 +137,7 @@ def test_each_loss_teaches_what_it_should():
 
 def test_shared_weights_learn_from_all_losses():
     network, camera = narrow_network(), random_cameras(4, 2)
-    output = forward(network, random_images(4, 2), camera)
+    output = forward(network, random_images(4, 2))
     terms = losses(network, output, street(4, camera), camera)
     first = network.detector.backbone.get_submodule("conv1_1").get_parameter("weight")
     for name in TERMS:
@@ -142,13 +149,13 @@ def test_shared_weights_learn_from_all_losses():
 def test_the_projection_loss_reaches_the_offsets_of_the_shared_anchors_only():
     network, camera = narrow_network(), random_cameras(5, 1)
     objects = street(5, camera, count=4, unshared=1)
-    output = forward(network, random_images(5, 1), camera)
-    criterion = DualCriterion()
-    terms = criterion(output, objects, camera, network.anchors, VARIANCES, network.detector.image_size[1])
+    output = forward(network, random_images(5, 1))
+    criterion, placements = DualCriterion(), placed(network, output, camera)
+    terms = criterion(output, placements, objects, camera, network.anchors, VARIANCES, network.detector.image_size[1])
     (slope,) = torch.autograd.grad(terms["view_1_to_2"].localization, output.offsets)
     view = type(objects)(*(field[:, 0] for field in objects))
     matches = criterion.match(network.anchors, view, period(camera)[:, 0])
-    shared = (matches.labels > 0) & (view.ids.gather(1, matches.objects) < 1000) & output.placements[0].valid
+    shared = (matches.labels > 0) & (view.ids.gather(1, matches.objects) < 1000) & placements[0].valid
     assert int(shared.sum()) > 2
     assert torch.equal(slope[:, 0].any(dim=-1), shared)
     assert bool((slope[:, 0][shared] != 0).all())  # position and size alike
@@ -163,7 +170,7 @@ def test_four_losses_fall_on_one_pair(head):
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     history = []
     for _ in range(60):
-        terms = losses(network, forward(network, images, camera), objects, camera)
+        terms = losses(network, forward(network, images), objects, camera)
         history.append({name: value.item() for name, value in terms.items()})
         optimizer.zero_grad()
         sum(terms.values(), start=torch.zeros(())).backward()
@@ -173,8 +180,8 @@ def test_four_losses_fall_on_one_pair(head):
         end = sum(step[name] for step in history[-5:]) / 5
         assert end < 0.7 * start, f"{name}: {start} -> {end}"
     with torch.no_grad():
-        output = forward(network, images, camera)
-    for placement in output.placements:
+        placements = placed(network, forward(network, images), camera)
+    for placement in placements:
         assert torch.equal(placement.boxes, placement.geometry_boxes) == (head is GeometryHead)
         assert bool(placement.covisibility.any())
 
@@ -186,7 +193,7 @@ def test_detections_carry_the_placements_of_their_own_anchors():
     network, camera = narrow_network(), random_cameras(7, 2)
     train_head(network.projection, size=1.0)
     with torch.no_grad():
-        output = forward(network, random_images(7, 2), camera)
+        output = forward(network, random_images(7, 2))
         # Sure about a few anchors, others in each view of each pair.
         logits = torch.zeros_like(output.logits)
         logits[..., 0] = 10
@@ -196,19 +203,17 @@ def test_detections_carry_the_placements_of_their_own_anchors():
             for view in range(2):
                 few = chosen[pair, view, : 12 - 3 * pair - view]
                 logits[pair, view, few, 2] = 10 + 2 * torch.rand(len(few), generator=generator)
-        # Places that exist in one direction and not in the other; the first anchor, which stands on padding, has both.
-        masks = torch.rand(2, 2, 2, len(network.anchors), generator=generator) < 0.5
-        masks[..., 0] = True
-        first, second = (output.placements[i]._replace(valid=masks[0, i], geometry_valid=masks[1, i]) for i in range(2))
-        output = output._replace(logits=logits, placements=(first, second))
-        detections, placed = network.detections(output, camera, DetectionDecoder(0.3))
+        output = output._replace(logits=logits)
+        placements = placed(network, output, camera)
+        detections, found = network.detections(output, camera, DetectionDecoder(0.3))
     count = int(detections.present.sum(dim=-1).max())
-    assert detections.boxes.shape == placed.boxes.shape == placed.geometry_boxes.shape == (2, 2, count, 4)
-    assert placed.valid.shape == placed.covisibility.shape == detections.scores.shape == (2, 2, count)
+    assert detections.boxes.shape == found.boxes.shape == found.geometry_boxes.shape == (2, 2, count, 4)
+    assert found.valid.shape == found.covisibility.shape == detections.scores.shape == (2, 2, count)
     assert len(detections.present.sum(dim=-1).unique()) > 1  # so that there is padding
+    assert 0 < int((found.valid & detections.present).sum()) < int(detections.present.sum())
     for pair in range(2):
         for view in range(2):
-            placement = output.placements[view]
+            placement = placements[view]
             number = int(detections.present[pair, view].sum())
             assert number > 4
             for d in range(number):
@@ -216,20 +221,20 @@ def test_detections_carry_the_placements_of_their_own_anchors():
                 anchor = int(same[0, 0])
                 assert len(same) == 1
                 assert anchor in chosen[pair, view]
-                assert torch.equal(placed.boxes[pair, view, d], placement.boxes[pair, anchor])
-                assert torch.equal(placed.geometry_boxes[pair, view, d], placement.geometry_boxes[pair, anchor])
-                assert placed.valid[pair, view, d] == placement.valid[pair, anchor]
-                assert placed.geometry_valid[pair, view, d] == placement.geometry_valid[pair, anchor]
+                torch.testing.assert_close(found.boxes[pair, view, d], placement.boxes[pair, anchor])
+                torch.testing.assert_close(found.geometry_boxes[pair, view, d], placement.geometry_boxes[pair, anchor])
+                assert found.valid[pair, view, d] == placement.valid[pair, anchor]
+                assert found.geometry_valid[pair, view, d] == placement.geometry_valid[pair, anchor]
                 covisible = placement.covisibility[pair, anchor].sigmoid()
-                assert float(placed.covisibility[pair, view, d]) == pytest.approx(float(covisible), rel=1e-6)
-            assert not placed.valid[pair, view, number:].any()
-            assert not placed.geometry_valid[pair, view, number:].any()
+                assert float(found.covisibility[pair, view, d]) == pytest.approx(float(covisible), rel=1e-6)
+            assert not found.valid[pair, view, number:].any()
+            assert not found.geometry_valid[pair, view, number:].any()
 
 
 def test_detections_go_around_the_seam_of_their_view():
     network, camera = narrow_network(), random_cameras(8, 2)
     with torch.no_grad():
-        output = forward(network, random_images(8, 2), camera)
+        output = forward(network, random_images(8, 2))
     boxes, logits = output.boxes.clone(), torch.zeros_like(output.logits)
     logits[..., 0] = 10
     # The same object on both sides of the seam, in all views; those that are crops have no seam there.
@@ -244,29 +249,30 @@ def test_detections_go_around_the_seam_of_their_view():
 def test_no_detection_at_all():
     network, camera = narrow_network(), random_cameras(9, 2)
     with torch.no_grad():
-        output = forward(network, random_images(9, 2), camera)
+        output = forward(network, random_images(9, 2))
     logits = torch.zeros_like(output.logits)
     logits[..., 0] = 20
-    detections, placed = network.detections(output._replace(logits=logits), camera, DetectionDecoder(0.3))
-    assert detections.boxes.shape == placed.boxes.shape == (2, 2, 0, 4)
-    assert placed.covisibility.shape == placed.valid.shape == (2, 2, 0)
+    detections, found = network.detections(output._replace(logits=logits), camera, DetectionDecoder(0.3))
+    assert detections.boxes.shape == found.boxes.shape == (2, 2, 0, 4)
+    assert found.covisibility.shape == found.valid.shape == (2, 2, 0)
 
 
 def test_boxes_and_geometry_stay_in_single_precision_under_autocast():
     network, camera = narrow_network(), random_cameras(10, 1)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        output = forward(network, random_images(10, 1), camera)
+        output = forward(network, random_images(10, 1))
+    placements = placed(network, output, camera)
     floats = (
         *output[:3],
         *(
             field
-            for placement in output.placements
+            for placement in placements
             for field in (placement.boxes, placement.geometry_boxes, placement.covisibility)
         ),
     )
     assert {field.dtype for field in floats} == {torch.float32}
     assert torch.equal(output.boxes, decode_boxes(output.offsets, network.anchors, VARIANCES))
-    assert torch.equal(output.placements[0].boxes, output.placements[0].geometry_boxes)
+    assert torch.equal(placements[0].boxes, placements[0].geometry_boxes)
 
 
 def test_anchors_are_those_of_the_detector():

@@ -5,7 +5,7 @@ import pytest
 
 from crossview.dual.match_calibration import (
     KnownPair,
-    calibrate,
+    calibrate_matcher,
     fit_foot_sigmas,
     fit_pose_sigmas,
     fit_threshold,
@@ -105,7 +105,7 @@ def test_calibrating_helps_on_other_pairs():
     bad = PairMatcher(
         foot_sigma_px=6.0, size_sigma=0.6, position_sigma_m=4.0, no_match_price=0.0, foot_sigma_height=0.2
     )
-    fitted = calibrate(bad, known_pairs(12, 1.0, 0.03, jitter=1.0))
+    fitted = calibrate_matcher(bad, known_pairs(12, 1.0, 0.03, jitter=1.0))
     held_out = known_pairs(12, 1.0, 0.03, jitter=1.0, first=500)
     assert f1(fitted, held_out) > f1(bad, held_out) + 0.02
     assert f1(fitted, held_out) > 0.9
@@ -114,17 +114,17 @@ def test_calibrating_helps_on_other_pairs():
 
 def test_poses_can_be_left_alone():
     matcher = PairMatcher()
-    fitted = calibrate(matcher, known_pairs(5), fit_poses_too=False)
+    fitted = calibrate_matcher(matcher, known_pairs(5), fit_poses_too=False)
     assert fitted.position_sigma_m == matcher.position_sigma_m
     assert fitted.heading_sigma_rad == matcher.heading_sigma_rad
-    assert fitted == calibrate(matcher, known_pairs(5), fit_poses_too=False)
+    assert fitted == calibrate_matcher(matcher, known_pairs(5), fit_poses_too=False)
 
 
 def test_pairs_without_identities_are_refused():
     nothing = np.zeros(10, bool)
     pairs = [pair._replace(has_id_1=nothing, has_id_2=nothing) for pair in known_pairs(2)]
     with pytest.raises(ValueError, match="2 pairs have no object"):
-        calibrate(PairMatcher(), pairs)
+        calibrate_matcher(PairMatcher(), pairs)
 
 
 def test_pairs_whose_pose_stays_unknown_do_not_blame_the_feet():

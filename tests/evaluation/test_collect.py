@@ -49,10 +49,11 @@ def test_annotated_boxes_are_placed_and_embedded_like_detections(pair_root):
         fields = ("ids", "has_id", "difficult", "location", "has_location")
         objects = objects._replace(**{name: getattr(objects, name)[:, :, :3] for name in fields})
         detections, placed = module.detect(batch, output)
+        placements = module.net.place(output.boxes, output.objectness, batch.cameras)
         scenes = pair_scenes(module, batch._replace(objects=objects), (output, detections, placed), ())
     for row, scene in enumerate(scenes):
         for view in range(2):
-            found, geometry = scene.views[view].objects, output.placements[view]
+            found, geometry = scene.views[view].objects, placements[view]
             np.testing.assert_allclose(found.geometry, geometry.geometry_boxes[row, :3], rtol=1e-4)
             assert found.geometry_valid.tolist() == geometry.valid[row, :3].tolist()
             assert (found.scores == 1).all()

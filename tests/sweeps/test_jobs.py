@@ -13,7 +13,6 @@ from crossview.sweeps.jobs import (
     close_jobs,
     read_job,
     read_jobs,
-    read_metrics,
     split_overrides,
     write_job,
     write_table,
@@ -96,16 +95,6 @@ def test_the_table_has_a_column_for_each_further_metric_that_a_job_has(tmp_path)
     head, *rows = csv.reader((tmp_path / "sweep.csv").read_text().splitlines())
     assert head == ["job", "seed", "status", "metric", "test/b", "test/a", "seconds", "run_dir", "error"]
     assert [row[4:6] for row in rows] == [["", ""], [repr(0.1 + 0.2), ""], ["1.0", "2.0"]]
-
-
-def test_metrics_are_read_in_the_order_of_the_names(tmp_path):
-    (tmp_path / "metrics.json").write_text('{"test/a": 0.5, "test/b": null, "test/c": 1}')
-    found = read_metrics(tmp_path, ["test/b", "test/z", "test/a"])
-    assert list(found.items()) == [("test/b", None), ("test/a", 0.5)]
-
-
-def test_a_run_that_did_not_get_to_the_end_has_no_metrics(tmp_path):
-    assert read_metrics(tmp_path, ["test/a"]) == {}
 
 
 def test_a_table_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ def is_checkpoint(content: Mapping[Any, Any]) -> bool:
     return isinstance(state, dict) and any(str(key).startswith(NETWORK + TOWERS[0]) for key in state)
 
 
-def read_checkpoint(path: Path, content: Mapping[Any, Any]) -> TrainedFile:
+def trained_file(path: Path, content: Mapping[Any, Any]) -> TrainedFile:
     """Sorts the tensors of a checkpoint by the part of the network that they belong to.
 
     Args:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from crossview.data.errors import DataError
 from crossview.detector.preprocessing import Preprocessing
-from crossview.detector.transfer.checkpoints import is_checkpoint, read_checkpoint
+from crossview.detector.transfer.checkpoints import is_checkpoint, trained_file
 from crossview.detector.transfer.files import AnchorFacts, Tower, TrainedFile
 from crossview.detector.weight_files import (
     CAFFE_PORT_INDEX,
@@ -57,7 +57,7 @@ def read_trained_file(path: Path) -> TrainedFile:
     if not isinstance(content, dict):
         raise _unknown_format(path, type(content).__name__)
     if is_checkpoint(content):
-        return read_checkpoint(path, content)
+        return trained_file(path, content)
     state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if "vgg.0.weight" in state and "conf.0.weight" in state:
         tower, unused = _renamed(state, _ssd_pytorch_layers())
