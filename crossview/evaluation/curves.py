@@ -4,17 +4,13 @@ Convention:
     Colours are those of the baselines, the same in all curves.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from crossview.evaluation.scoring import ELLIPSE, BaselineOutcome, Outcome, Ranked
+from crossview.evaluation.svg import new_figure, svg_text
 from crossview.metrics.geolocation import shares_inside
 from crossview.metrics.matching import NEUTRAL, TRUE_POSITIVE
 
@@ -47,7 +43,7 @@ def reliability(probabilities: Array, truth: NDArray[np.bool_]) -> tuple[Array, 
 
 def precision_recall_curves(curves: Mapping[str, Ranked], colors: Sequence[str], title: str) -> str:
     """Curves of several rankings by their names."""
-    figure, axes = _figure(title, "recall", "precision")
+    figure, axes = new_figure(title, "recall", "precision")
     for (name, ranked), color in zip(curves.items(), colors, strict=True):
         recall, precision = precision_recall(ranked)
         if len(recall):
@@ -55,12 +51,12 @@ def precision_recall_curves(curves: Mapping[str, Ranked], colors: Sequence[str],
             axes.plot(recall[shown], precision[shown], color=color, label=name, linewidth=1.4)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
-    return _svg(figure, axes)
+    return svg_text(figure, axes)
 
 
 def error_against_distance(baselines: Sequence[BaselineOutcome], colors: Sequence[str]) -> str:
     """Errors of positions over the distance of the object, with medians of equally many."""
-    figure, axes = _figure("error of positions (right matches)", "metres from the nearer camera", "error in metres")
+    figure, axes = new_figure("error of positions (right matches)", "metres from the nearer camera", "error in metres")
     highest = 0.0
     for outcome, color in zip(baselines, colors, strict=True):
         distance, error = outcome.errors.distance_m, outcome.errors.error_m
@@ -73,12 +69,12 @@ def error_against_distance(baselines: Sequence[BaselineOutcome], colors: Sequenc
         highest = max(highest, float(np.quantile(error, 0.97)))
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.1 * highest or 1.0)
-    return _svg(figure, axes)
+    return svg_text(figure, axes)
 
 
 def calibration_of_scores(outcome: Outcome) -> str:
     """How often predictions of a probability are true: detections, matches, co-visibility."""
-    figure, axes = _figure("calibration of scores", "probability that was said", "share that is true")
+    figure, axes = new_figure("calibration of scores", "probability that was said", "share that is true")
     counted = outcome.detection.flags != NEUTRAL
     sources = {
         "detections": (outcome.detection.scores[counted], outcome.detection.flags[counted] == TRUE_POSITIVE),
@@ -96,12 +92,12 @@ def calibration_of_scores(outcome: Outcome) -> str:
         axes.plot(mean, share, "o-", color=color, label=name, linewidth=1.4, markersize=4)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    return _svg(figure, axes)
+    return svg_text(figure, axes)
 
 
 def calibration_of_ellipses(baselines: Sequence[BaselineOutcome], colors: Sequence[str]) -> str:
     """Share of the true positions inside the error ellipses, for every confidence."""
-    figure, axes = _figure("calibration of error ellipses", "confidence of the ellipse", "share of positions inside")
+    figure, axes = new_figure("calibration of error ellipses", "confidence of the ellipse", "share of positions inside")
     levels = np.linspace(0.02, 0.99, 50)
     axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
     axes.axvline(ELLIPSE, color="0.8", linewidth=1, linestyle=":")
@@ -111,29 +107,4 @@ def calibration_of_ellipses(baselines: Sequence[BaselineOutcome], colors: Sequen
             axes.plot(levels, shares, color=color, label=outcome.baseline.title, linewidth=1.4)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    return _svg(figure, axes)
-
-
-def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.6, 3.7), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.subplots()
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel(x_label, fontsize=9)
-    axes.set_ylabel(y_label, fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.grid(color="0.92")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _svg(figure: Figure, axes: Axes) -> str:
-    """The figure as an element of an HTML page; text as paths, so that it looks the same everywhere."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7.5, frameon=False)
-    text = io.StringIO()
-    # Names inside of the picture must differ from those of the page's other pictures, and be the same in every run.
-    with rc_context({"svg.hashsalt": axes.get_title()}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    found = text.getvalue()
-    return found[found.index("<svg") :]
+    return svg_text(figure, axes)

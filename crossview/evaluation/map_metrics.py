@@ -1,4 +1,4 @@
-"""How good a map is: which objects are on it, and where.
+"""How good a map is: which of its objects are right, and how near to where they should be.
 
 Convention:
     An object of the map shows the annotated identity that most of its sightings hit (IoU 0.5, the object's own class).
@@ -40,38 +40,75 @@ class _Truth(NamedTuple):
     identity: Rows
 
 
-def map_metrics(objects: MappedObjects, scenes: Iterable[Scene]) -> dict[str, float]:
-    """Metrics of a map by name.
+class JudgedMap(NamedTuple):
+    """Which objects of a map are right.
+
+    Attributes:
+        right: (K,) bool.
+        wrong: (K,) bool; what is neither does not count, and nothing does where no identity is annotated.
+        identity: (K,) int64 annotated identity of the right ones, meaningless for the others.
+        counted: identities that should be on the map.
+        places: latitude and longitude of annotated identities, as far as they are known.
+    """
+
+    right: NDArray[np.bool_]
+    wrong: NDArray[np.bool_]
+    identity: Rows
+    counted: set[int]
+    places: dict[int, list[float]]
+
+
+def judge(objects: MappedObjects, scenes: Iterable[Scene]) -> JudgedMap:
+    """Compares a map with what is annotated.
 
     Args:
         objects: of the map.
         scenes: that it was made from.
+    """
+    truth = _truth(objects, scenes)
+    count = len(objects.label)
+    judged = JudgedMap(
+        np.zeros(count, bool), np.zeros(count, bool), np.zeros(count, np.int64), truth.counted, truth.places
+    )
+    if not truth.counted:
+        return judged
+    found: set[int] = set()
+    ends = objects.ends()
+    for number in np.lexsort((-objects.best_scores(), -objects.counts)).tolist():
+        rows = slice(int(ends[number] - objects.counts[number]), int(ends[number]))
+        shown = Counter(truth.identity[rows][truth.named[rows]].tolist()).most_common(1)
+        if shown and shown[0][0] in truth.counted:
+            judged.identity[number] = shown[0][0]
+            judged.right[number] = shown[0][0] not in found
+            judged.wrong[number] = not judged.right[number]
+            found.add(shown[0][0])
+        else:
+            judged.wrong[number] = not truth.is_hit[rows].any()
+    return judged
+
+
+def map_metrics(objects: MappedObjects, judged: JudgedMap) -> dict[str, float]:
+    """Metrics of a map by name.
+
+    Args:
+        objects: of the map.
+        judged: the same.
 
     Returns:
         ``map/precision``: share of the objects that are right, of those that count. ``map/recall``: share of the
         identities that count which are on the map. ``map/median_m``: median distance of the right objects from their
         annotated positions. NaN where there is nothing to measure.
     """
-    truth = _truth(objects, scenes)
-    found: dict[int, int] = {}  # right objects by identity
-    relevant = 0
-    ends = objects.ends()
-    for number in np.lexsort((-objects.best_scores(), -objects.counts)).tolist():
-        rows = slice(int(ends[number] - objects.counts[number]), int(ends[number]))
-        shown = Counter(truth.identity[rows][truth.named[rows]].tolist()).most_common(1)
-        if shown and shown[0][0] in truth.counted:
-            found.setdefault(shown[0][0], number)
-        elif truth.is_hit[rows].any():
-            continue
-        relevant += 1
-    located = [identity for identity in found if identity in truth.places]
+    right = np.flatnonzero(judged.right)
+    relevant = len(right) + int(judged.wrong.sum())
+    located = [number for number in right.tolist() if int(judged.identity[number]) in judged.places]
     gaps = to_local(
-        objects.latlng[[found[identity] for identity in located]],
-        np.array([truth.places[identity] for identity in located]).reshape(-1, 2),
+        objects.latlng[located],
+        np.array([judged.places[int(judged.identity[number])] for number in located]).reshape(-1, 2),
     )
     return {
-        "map/precision": len(found) / relevant if relevant and truth.counted else np.nan,
-        "map/recall": len(found) / len(truth.counted) if truth.counted else np.nan,
+        "map/precision": len(right) / relevant if relevant else np.nan,
+        "map/recall": len(right) / len(judged.counted) if judged.counted else np.nan,
         "map/median_m": float(np.median(np.linalg.norm(gaps, axis=1))) if located else np.nan,
     }
 

@@ -15,6 +15,8 @@ from crossview.evaluation.curves import (
     precision_recall_curves,
 )
 from crossview.evaluation.gallery import GalleryPicture, gallery
+from crossview.evaluation.map_parts import COLORS as MAP_COLORS
+from crossview.evaluation.map_parts import SIDE_M as MAP_SIDE_M
 from crossview.evaluation.records import Scene
 from crossview.evaluation.scoring import ELLIPSE, MILLISECONDS, BaselineOutcome, Outcome
 from crossview.files import write_whole
@@ -32,6 +34,13 @@ COLUMNS = {  # of the table of baselines: metric, heading, digits
     f"geo/inside_{round(100 * ELLIPSE)}": (f"inside {ELLIPSE:.0%} ellipse", 3),
     "reid/refined": ("poses refined", 2),
     MILLISECONDS: ("ms a pair", 1),
+}
+MAP_LEGEND = {
+    "right": "on the map, and annotated",
+    "wrong": "on the map by mistake, or twice",
+    "not judged": "difficult, or nothing is annotated",
+    "annotated": "where objects are (+)",
+    "camera": "cameras",
 }
 MORE_IS_BETTER = {"cross/ap50", "cross/placed", "reid/ap", "reid/f1", "reid/precision", "reid/recall"}
 LESS_IS_BETTER = {"cross/center_px", "geo/median_m", "geo/mean_m"}
@@ -67,6 +76,7 @@ figcaption b { color: #222; }
 $baselines
 <h2>Curves</h2>
 <div class="curves">$curves</div>
+$maps
 $gallery
 </body>
 </html>
@@ -80,7 +90,12 @@ that both views give. All but pure geometry rank a placed detection by whether a
 
 
 def write_report(
-    path: Path, scenes: Sequence[Scene], outcome: Outcome, settings: Mapping[str, Any], threshold: float
+    path: Path,
+    scenes: Sequence[Scene],
+    outcome: Outcome,
+    settings: Mapping[str, Any],
+    threshold: float,
+    maps: Sequence[str] = (),
 ) -> None:
     """Writes the page, whole or not at all.
 
@@ -90,6 +105,7 @@ def write_report(
         outcome: of the same.
         settings: what the predictions' file says about itself.
         threshold: least score of a match that counts.
+        maps: parts of the map, SVG.
     """
     pictures = gallery(scenes, outcome, threshold) if outcome.baselines else []
     told = {
@@ -104,6 +120,7 @@ def write_report(
         metrics=_metrics(outcome.metrics),
         baselines=_baselines(outcome.baselines),
         curves="\n".join(f"<div>{curve}</div>" for curve in _curves(outcome)),
+        maps=_maps(maps),
         gallery=_gallery(pictures),
     )
     write_whole(path, page)
@@ -179,6 +196,21 @@ def _curves(outcome: Outcome) -> list[str]:
         calibration_of_scores(outcome),
         calibration_of_ellipses(outcome.baselines, colors),
     ]
+
+
+def _maps(parts: Sequence[str]) -> str:
+    if not parts:
+        return ""
+    legend = " &ensp; ".join(
+        f'<span class="swatch" style="background:{MAP_COLORS[name]}"></span>{meaning}'
+        for name, meaning in MAP_LEGEND.items()
+    )
+    told = (
+        f"The {MAP_SIDE_M:.0f} m squares with most objects, north up, with ellipses that hold {ELLIPSE:.0%}; "
+        "objects.geojson has all of them."
+    )
+    shown = "\n".join(f"<div>{part}</div>" for part in parts)
+    return f'<h2>Map</h2><p class="facts">{told}<br>{legend}</p><div class="curves">{shown}</div>'
 
 
 def _gallery(pictures: Sequence[GalleryPicture]) -> str:

@@ -18,7 +18,8 @@ from crossview.evaluation.baselines import BASELINES, MatchSettings
 from crossview.evaluation.calibration import calibrated
 from crossview.evaluation.collect import CollectScenes
 from crossview.evaluation.geojson import write_geojson
-from crossview.evaluation.map_metrics import map_metrics
+from crossview.evaluation.map_metrics import judge, map_metrics
+from crossview.evaluation.map_parts import map_parts
 from crossview.evaluation.objects import map_objects
 from crossview.evaluation.predictions import Predictions, read_predictions, write_predictions
 from crossview.evaluation.records import Scene, with_annotated_boxes
@@ -77,15 +78,18 @@ def evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
     }
     # Matches and positions are those of the network's detections, if they are what was scored.
     metrics = dict(outcome.metrics)
+    maps: list[str] = []
     pairs = outcome.pairs if config.detections == "network" else ()
     write_predictions(run_dir / "predictions.parquet", predictions.scenes, told, pairs)
     if pairs:
         objects = map_objects(scenes, pairs, matcher.score_threshold, settings.min_score)
         write_geojson(run_dir / "objects.geojson", objects, told["class_names"])
         logger.info("%d objects on the map: objects.geojson", len(objects.label))
-        metrics |= map_metrics(objects, scenes)
+        judged = judge(objects, scenes)
+        metrics |= map_metrics(objects, judged)
+        maps = map_parts(objects, judged, scenes) if config.report else []
     if config.report:
-        write_report(run_dir / "report.html", scenes, outcome, told, matcher.score_threshold)
+        write_report(run_dir / "report.html", scenes, outcome, told, matcher.score_threshold, maps)
     split = predictions.settings["split"]
     losses: dict[str, float] = predictions.settings["losses"]
     return losses | with_split(metrics, split)

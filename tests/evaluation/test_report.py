@@ -50,9 +50,9 @@ def perfect(pair_root):
     return [with_annotated_boxes(scene) for scene in cached(pair_root)[0]]
 
 
-def report(scenes, path, **settings):
+def report(scenes, path, maps=(), **settings):
     outcome = score(scenes, PairMatcher(), MatchSettings())
-    write_report(path, scenes, outcome, {**SETTINGS, **settings}, 0.3)
+    write_report(path, scenes, outcome, {**SETTINGS, **settings}, 0.3, maps)
     return path.read_text()
 
 
@@ -79,6 +79,14 @@ def test_pictures_show_both_views(perfect, tmp_path):
     image = Image.open(io.BytesIO(base64.b64decode(pictures[0])))
     assert image.width > 1000
     assert np.asarray(image).std() > 10
+
+
+def test_parts_of_the_map_are_shown_with_a_legend(perfect, tmp_path):
+    without, text = (report(perfect, tmp_path / "report.html", maps) for maps in ((), ["<svg>1</svg>", "<svg>2</svg>"]))
+    assert "<h2>Map</h2>" not in without
+    assert "<svg>1</svg></div>\n<div><svg>2</svg>" in text
+    assert text.count('class="swatch"') == without.count('class="swatch"') + 5
+    Page(text)
 
 
 def test_names_are_escaped(perfect, tmp_path):

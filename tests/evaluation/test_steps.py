@@ -57,6 +57,7 @@ def test_all_metrics_and_files_are_there(finished):
     assert set(read(run_dir)) == set(metrics)
     left = {"metrics.json", "predictions.parquet", "objects.geojson", "report.html"}
     assert {path.name for path in run_dir.iterdir()} == left
+    assert "<h2>Map</h2>" in (run_dir / "report.html").read_text()
 
 
 def test_scoring_again_gives_the_same_without_images_or_network(finished, tmp_path):
