@@ -125,10 +125,11 @@ class VGG16(Backbone):
         """What comes out of the last layer if these maps go into the first one."""
         layers = dict(self.named_children())
         names = list(layers)
-        for name in names[names.index(first) : names.index(last) + 1]:
-            layer = layers[name]
+        path = [layers[name] for name in names[names.index(first) : names.index(last) + 1]]
+        for layer, after in zip(path, [*path[1:], None], strict=True):
             maps = layer(maps)
-            if isinstance(layer, nn.Conv2d):
-                # In place is safe: a convolution's backward pass needs its input, not its output.
+            # Pooled first: ReLU keeps the order of values, and has a quarter of them left.
+            if not isinstance(after, nn.MaxPool2d):
+                # In place is safe: the backward passes of convolution and pooling need their input, not their output.
                 maps = F.relu(maps, inplace=True)
         return maps

@@ -16,11 +16,24 @@ def test_it_is_the_pooling_of_pytorch(size, memory_format):
     learned = maps.clone().requires_grad_()
     pooled = Halving()(learned)
     assert torch.equal(pooled, expected)
-    pooled.sum().backward()
-    assert learned.grad is not None
-    assert learned.grad.sum() == expected.numel()
+    (ours,) = torch.autograd.grad(pooled, learned, weights := torch.randn_like(pooled))
+    (theirs,) = torch.autograd.grad(functional.max_pool2d(learned, 2, ceil_mode=True), learned, weights)
+    assert torch.equal(ours, theirs)
     with torch.no_grad():
         assert torch.equal(Halving()(learned), expected)
+
+
+def test_gradients_are_those_of_differences():
+    maps = torch.randn(2, 2, 5, 7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(Halving(), (maps,))
+
+
+def test_among_equal_values_one_gets_the_gradient():
+    maps = torch.zeros(1, 1, 4, 6, requires_grad=True)
+    (gradient,) = torch.autograd.grad(Halving()(maps).sum(), maps)
+    blocks = gradient.unfold(2, 2, 2).unfold(3, 2, 2)
+    assert (blocks.sum((-2, -1)) == 1).all()
+    assert (blocks.amax((-2, -1)) == 1).all()
 
 
 def test_what_is_no_number_stays():
