@@ -92,7 +92,7 @@ def _draw_objects(axes: Axes, objects: MappedObjects, judged: JudgedMap, middle:
     inside = _is_inside(metres)
     ellipse = error_ellipse(objects.covariance[inside], ELLIPSE)
     colors = np.select([judged.right, judged.wrong], [COLORS["right"], COLORS["wrong"]], COLORS["not judged"])[inside]
-    axes.scatter(*metres[inside].T, s=14, c=colors.tolist(), linewidths=0)
+    axes.scatter(metres[inside, 0], metres[inside, 1], s=14, c=colors.tolist(), linewidths=0)
     axes.add_collection(
         EllipseCollection(
             2 * ellipse.semi_major,

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose
 from crossview.evaluation import map_parts as module
 from crossview.evaluation.map_metrics import judge
 from crossview.evaluation.map_parts import COLORS, MOST_PARTS, SIDE_M, map_parts
+from crossview.evaluation.svg import svg_text
 from crossview.geometry.frames import to_latlng, to_local
 from tests.evaluation.street import ORIGIN, found, pair
 
@@ -16,11 +17,10 @@ from tests.evaluation.street import ORIGIN, found, pair
 def drawn(monkeypatch):
     """The axes of every part that is drawn."""
     axes = []
-    write = module.svg_text
 
     def spy(figure, own):
         axes.append(own)
-        return write(figure, own)
+        return svg_text(figure, own)
 
     monkeypatch.setattr(module, "svg_text", spy)
     return axes
