@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from crossview.dual.earlier_heads import last_rows
 from crossview.geometry.boxes import to_centers
 from crossview.geometry.camera import TAU, Camera, bearing, horizontal_offset, tilt
-from crossview.geometry.projection import PLACEHOLDER, Standing, locate_boxes, view_boxes
+from crossview.geometry.projection import Standing, locate_boxes, or_placeholder, view_boxes
 
 CORRECTION_LIMIT = (
     5.0  # in SSD offsets: half a box of shift or a factor e of size, so that no early step throws a box away
@@ -76,7 +76,7 @@ def sight(camera_from: Camera, camera_to: Camera, boxes: Tensor) -> Sighting:
     standing, located = locate_boxes(source, boxes)
     placed, distance_to, visible = view_boxes(target, standing)
     valid = located & visible
-    placed = torch.where(valid.unsqueeze(-1), placed, placed.new_tensor(PLACEHOLDER))
+    placed = or_placeholder(placed, valid)
     baseline, toward, apart = horizontal_offset(source, target.position)
     baseline = torch.where(apart, baseline, 0.0)
     toward = torch.where(apart, toward, source.yaw)  # from the same place there is no direction

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crossview.dual.head import ProjectionHead, Sighting, image_place, limited, log_metres, view_angles
 from crossview.geometry.camera import Camera, bearing, column, row, tilt
-from crossview.geometry.projection import PLACEHOLDER
+from crossview.geometry.projection import or_placeholder
 
 LIFT_LIMIT = math.pi / 2  # radians
 GROWTH_LIMIT = 3.0  # of the logarithm: a factor 20
@@ -79,7 +79,7 @@ class LearnedHead(ProjectionHead):
         boxes, valid = _with_size(seen.boxes)
         zero = torch.zeros_like(boxes)
         far = changed_boxes(seen.source, seen.target, boxes, Change(zero[..., 0], zero[..., 0], zero[..., :2]))
-        return _or_placeholder(far, valid), valid
+        return or_placeholder(far, valid), valid
 
     def describe(self, seen: Sighting, start: Tensor) -> list[Tensor]:
         """The box in angles, the distance between the cameras, the place in the other image that it starts from."""
@@ -92,14 +92,10 @@ class LearnedHead(ProjectionHead):
         vector = outputs[..., :2] + outputs.new_tensor([1.0, 0.0])
         change = Change(turn_of(vector), limited(outputs[..., 2], LIFT_LIMIT), limited(outputs[..., 3:], GROWTH_LIMIT))
         boxes, valid = _with_size(seen.boxes)
-        return _or_placeholder(changed_boxes(seen.source, seen.target, boxes, change), valid)
+        return or_placeholder(changed_boxes(seen.source, seen.target, boxes, change), valid)
 
 
 def _with_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Boxes (..., 4) of which those without a size are the placeholder, and which (...) have one."""
     valid = boxes.isfinite().all(dim=-1) & (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
-    return _or_placeholder(boxes, valid), valid
-
-
-def _or_placeholder(boxes: Tensor, valid: Tensor) -> Tensor:
-    return torch.where(valid.unsqueeze(-1), boxes, boxes.new_tensor(PLACEHOLDER))
+    return or_placeholder(boxes, valid), valid

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from crossview.geometry.camera import Camera
 from crossview.geometry.frames import to_latlng
 from crossview.geometry.ground import Array, GroundPoints, polar_covariance
-from crossview.geometry.projection import PLACEHOLDER, Standing, locate_boxes, view_boxes
+from crossview.geometry.projection import Standing, locate_boxes, or_placeholder, view_boxes
 
 
 class Location(NamedTuple):
@@ -200,4 +200,4 @@ def place_at(
     height = from_.height + (standing.height - from_.height) * growth
     placed, _, visible = view_boxes(to, Standing(position, standing.width * growth, height, distance))
     valid = seen & visible
-    return torch.where(valid[:, None], placed, placed.new_tensor(PLACEHOLDER)).numpy(), valid.numpy()
+    return or_placeholder(placed, valid).numpy(), valid.numpy()

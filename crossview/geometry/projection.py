@@ -99,7 +99,7 @@ def view_boxes(camera: Camera, standing: Standing) -> tuple[Tensor, Tensor, Tens
     bottom = row(camera, -torch.atan2(camera.height, distance))
     boxes = torch.stack((center - half, top, center + half, bottom), dim=-1)
     valid = valid & (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
-    return _or_placeholder(boxes, valid), cut_gradient(distance, valid), valid
+    return or_placeholder(boxes, valid), cut_gradient(distance, valid), valid
 
 
 def project_boxes(camera_from: Camera, camera_to: Camera, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,8 +111,9 @@ def project_boxes(camera_from: Camera, camera_to: Camera, boxes: Tensor) -> tupl
     standing, seen = locate_boxes(camera_from, boxes)
     placed, _, visible = view_boxes(camera_to, standing)
     valid = seen & visible
-    return _or_placeholder(placed, valid), valid
+    return or_placeholder(placed, valid), valid
 
 
-def _or_placeholder(boxes: Tensor, valid: Tensor) -> Tensor:
+def or_placeholder(boxes: Tensor, valid: Tensor) -> Tensor:
+    """Boxes (..., 4), and the `PLACEHOLDER` where ``valid`` (...) is False."""
     return torch.where(valid.unsqueeze(-1), boxes, boxes.new_tensor(PLACEHOLDER))
