@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from crossview.metrics_file import write_metrics
 from crossview.processes import Processes, end_with_parent
 from crossview.resume import check_new, resumable, resumed
 from crossview.signals import watch
-from crossview.user_errors import explained
+from crossview.user_errors import UserError, explained
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def train(config: DictConfig) -> float | None:
             check_new(Path(config.run_dir))
         else:
             config = resumed(config)
-        return _train(config, Path(config.run_dir))
+        return _train(config, _run_folder(config))
 
 
 def _train(config: DictConfig, run_dir: Path) -> float | None:
@@ -118,7 +119,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     """
     end_with_parent()
     with explained():
-        return _evaluate(config, Path(config.run_dir))
+        return _evaluate(config, _run_folder(config))
 
 
 def _evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
@@ -130,6 +131,22 @@ def _evaluate(config: DictConfig, run_dir: Path) -> dict[str, float]:
         _tell(metrics)
         logger.info("Run folder: %s", run_dir)
     return metrics
+
+
+def _run_folder(config: DictConfig) -> Path:
+    """The folder of a run, which is made where it is not there: what stands in the way is said before the work.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    folder = Path(config.run_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"run_dir: {folder} cannot be made ({error.strerror}); give another one") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"run_dir: nothing can be written into {folder}; give another one, or the right to")
+    return folder
 
 
 def _tell(metrics: Mapping[str, float]) -> None:

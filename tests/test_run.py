@@ -59,6 +59,18 @@ def test_what_is_wrong_is_said_in_a_few_lines(overrides, words, pair_root, tmp_p
     assert "Traceback" not in said
 
 
+def test_a_run_folder_is_made(pair_root, tmp_path):
+    run_dir = tmp_path / "new" / "run"
+    train(tiny_config(*FAST, f"data.root={pair_root}", f"run_dir={run_dir}"))
+    assert (run_dir / "metrics.json").is_file()
+
+
+def test_a_run_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"run_dir: .*file/run cannot be made \(Not a directory\); give another one"):
+        train(tiny_config(*FAST, "data.root=nowhere", f"run_dir={tmp_path}/file/run"))
+
+
 def break_xml(root):
     path = root / ANNOTATIONS / "train000_z1.xml"
     path.write_text("<annotation><object></annotation>")

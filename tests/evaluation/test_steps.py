@@ -18,7 +18,6 @@ from tests.tiny import quiet_trainer, tiny_config, tiny_module
 
 
 def evaluation(run_dir, *overrides):
-    run_dir.mkdir(exist_ok=True)
     common = ["data.num_workers=0", f"run_dir={run_dir}", "report=false", *overrides]
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return evaluate(compose("evaluate", overrides=common))
