@@ -77,7 +77,7 @@ class DetectorModule(pl.LightningModule):
             config["normalize_first_map"],
             config["variances"],
         )
-        detector.use_memory_format(fast_memory_format(config["channels_last"]))
+        detector.use_memory_format(fast_memory_format(detector, config["channels_last"]))
         self.band_choice = _band_choice(config["train_band"], detector)
         self.random_start = config["backbone"].get("weights") is None
         if not self.random_start:

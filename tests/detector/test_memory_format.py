@@ -7,20 +7,30 @@ from tests.dual.scenes import narrow_detector
 
 
 @pytest.mark.parametrize(
-    ("capability", "gpu", "expected"),
+    ("capability", "gpu", "winograd", "threads", "nnpack", "expected"),
     [
-        ("AVX512", False, torch.channels_last),
-        ("AVX2", False, torch.contiguous_format),  # oneDNN has no fast gradient of the weights there
-        ("AVX2", True, torch.channels_last),
-        ("DEFAULT", False, torch.contiguous_format),
+        ("AVX512", False, False, 2, True, torch.channels_last),
+        ("AVX512", False, True, 1, True, torch.contiguous_format),  # Winograd's way knows the ordinary order only
+        ("AVX512", False, True, 2, True, torch.contiguous_format),
+        ("AVX512", False, True, 2, False, torch.channels_last),
+        ("AVX512", False, True, 8, True, torch.channels_last),
+        ("AVX512", True, True, 2, True, torch.channels_last),
+        ("AVX2", False, False, 2, True, torch.contiguous_format),  # oneDNN has no fast gradient of the weights there
+        ("AVX2", True, True, 2, True, torch.channels_last),
+        ("DEFAULT", False, True, 2, True, torch.contiguous_format),
     ],
 )
-def test_the_fast_format_depends_on_the_machine(capability, gpu, expected, monkeypatch):
+def test_the_fast_format_depends_on_machine_and_network(
+    capability, gpu, winograd, threads, nnpack, expected, monkeypatch
+):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    assert fast_memory_format() is expected
-    assert fast_memory_format(True) is torch.channels_last
-    assert fast_memory_format(False) is torch.contiguous_format
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr("crossview.detector.nnpack.is_available", lambda: nnpack)
+    network = narrow_detector(winograd=winograd)
+    assert fast_memory_format(network) is expected
+    assert fast_memory_format(network, True) is torch.channels_last
+    assert fast_memory_format(network, False) is torch.contiguous_format
 
 
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
