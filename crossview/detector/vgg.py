@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +23,9 @@ from crossview.detector.weights import load_vgg_weights
 from crossview.detector.winograd import WinogradConv2d
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
+# A random kernel and the one that changes nothing, in the sum that a convolution starts with: together they keep the
+# mean square of maps after ReLU.
+RANDOM_SHARE, IDENTITY_SHARE = 0.54, 0.77
 
 
 class VGGFeatures(NamedTuple):
@@ -39,8 +43,11 @@ class VGG16(Backbone):
 
     Pools round up, as Caffe and Keras ("same") do: an edge of 75 becomes 38.
 
-    The random start is Kaiming normal with fan-in and the gain of ReLU, biases zero: each convolution keeps the mean
-    square of its input, so fc7 sees neither vanishing nor exploding values although no layer normalises.
+    The random start is Kaiming normal with fan-in and the gain of ReLU, biases zero. Convolutions of a block that have
+    as many channels before as after also let through what comes in (Zagoruyko and Komodakis, "DiracNets: Training Very
+    Deep Neural Networks Without Skip-Connections", 2017), so that the first layers learn from the first step on. Each
+    convolution about keeps the mean square of its input: fc7 sees neither vanishing nor exploding values although no
+    layer normalises.
 
     Attributes:
         out_channels: Channels of conv4_3 and fc7.
@@ -97,6 +104,8 @@ class VGG16(Backbone):
         """Draws the random start anew."""
         for layer in self.convolutions().values():
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            if isinstance(layer, WinogradConv2d) and layer.in_channels == layer.out_channels:
+                _let_through(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
@@ -133,3 +142,9 @@ class VGG16(Backbone):
                 # In place is safe: the backward passes of convolution and pooling need their input, not their output.
                 maps = F.relu(maps, inplace=True)
         return maps
+
+
+@torch.no_grad()
+def _let_through(kernels: Tensor) -> None:
+    """Adds the identity to random kernels (C, C, 3, 3), in place."""
+    kernels.mul_(RANDOM_SHARE).add_(IDENTITY_SHARE * nn.init.dirac_(torch.empty_like(kernels)))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crossview.detector.preprocessing import SCRATCH, Preprocessing
-from crossview.detector.vgg import VGG16
+from crossview.detector.vgg import RANDOM_SHARE, VGG16
 
 
 def narrow(**arguments) -> VGG16:
@@ -51,6 +51,21 @@ def test_random_start_keeps_the_size_of_the_activations():
     biases = [parameter for name, parameter in network.named_parameters() if name.endswith("bias")]
     assert len(biases) == 15
     assert not any(bias.any() for bias in biases)
+
+
+def test_random_start_lets_maps_through_where_channels_agree():
+    torch.manual_seed(0)
+    layers = VGG16(channels=(32, 64, 64, 64, 96), fc_channels=96).convolutions()
+    middles = {
+        name: layer.weight[:, :, 1, 1].diagonal().mean().item() for name, layer in layers.items() if name != "fc7"
+    }
+    letting = {name for name, middle in middles.items() if middle > 0.5}
+    assert letting == {"conv1_2", "conv2_2", "conv3_1", "conv3_2", "conv3_3", "conv4_1", "conv4_2", "conv4_3"} | {
+        "conv5_2",
+        "conv5_3",
+    }
+    others = layers["conv3_2"].weight.flatten(2)[:, :, [0, 1, 2, 3, 5, 6, 7, 8]]
+    assert others.std().item() == pytest.approx(RANDOM_SHARE * (2 / (9 * 64)) ** 0.5, rel=0.02)
 
 
 def test_maps_are_after_relu_and_gradients_reach_the_first_layer():
