@@ -1,6 +1,7 @@
 """Files that are whole at every moment, whatever ends the program."""
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,15 @@ def write_whole(path: Path, content: str | bytes | memoryview, shared: bool = Fa
     """
     with whole_file(path, shared) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def try_writing(folder: Path) -> None:
+    """Makes a file in a folder, of which nothing stays.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    tempfile.TemporaryFile(dir=folder).close()
 
 
 @contextmanager

@@ -5,7 +5,6 @@ trained so far can be given anew (`CHANGEABLE`) and are kept in the folder's con
 """
 
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -20,7 +19,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's parser
 
 from crossview.checkpoints import read_checkpoint
 from crossview.csv_log import forget_after
-from crossview.files import write_whole
+from crossview.files import try_writing, write_whole
 from crossview.launch import last_checkpoint, rank, taken
 from crossview.signals import Stopped
 from crossview.user_errors import UserError
@@ -157,6 +156,6 @@ def _check_writable(run_dir: Path) -> None:
     """
     for folder in (run_dir, last_checkpoint(run_dir).parent):
         try:
-            tempfile.TemporaryFile(dir=folder).close()
+            try_writing(folder)
         except OSError as error:
             raise UserError(f"resume: {folder} cannot be written: {error.strerror or error}") from error

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from crossview.data.datamodule import SampleDataModule
 from crossview.dual.matching import PairMatcher
 from crossview.evaluation import steps as evaluation
 from crossview.evaluation.collect import CollectScenes
+from crossview.files import try_writing
 from crossview.initial_weights import initialise
 from crossview.launch import check_devices, last_checkpoint
 from crossview.memory import keep_freed_memory
@@ -142,10 +142,10 @@ def _run_folder(config: DictConfig) -> Path:
     folder = Path(config.run_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        try_writing(folder)
     except OSError as error:
-        raise UserError(f"run_dir: {folder} cannot be made ({error.strerror}); give another one") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"run_dir: nothing can be written into {folder}; give another one, or the right to")
+        reason = error.strerror or error
+        raise UserError(f"run_dir: {folder} cannot be made or written to ({reason}); give another one") from error
     return folder
 
 

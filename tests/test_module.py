@@ -388,9 +388,9 @@ def bands_seen(module, batch, monkeypatch, steps=3):
     seen: list[Band | None] = []
     forward = module.net.forward
 
-    def noting(images, cameras, band=None):
+    def noting(images, band=None):
         seen.append(band)
-        return forward(images, cameras, band)
+        return forward(images, band)
 
     monkeypatch.setattr(module.net, "forward", noting)
     quiet_trainer(max_steps=steps).fit(module, loader(*[batch] * steps), loader(batch))
@@ -445,3 +445,20 @@ def test_backbones_whose_maps_are_not_in_line_see_whole_images(monkeypatch):
         InstantiationException, match=r"model\.train_band: found 0\.5, but VGG16 can only look at whole images"
     ):
         tiny_module("model.train_band=0.5")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ((), torch.contiguous_format),
+        (("model.backbone.winograd=false",), torch.channels_last),
+        (("model.channels_last=true",), torch.channels_last),
+    ],
+)
+def test_the_order_of_memory_is_that_of_its_network(overrides, expected, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    detector = tiny_module(*overrides).net.detector
+    assert detector.memory_format is expected
+    assert detector.backbone.get_submodule("fc6").get_parameter("weight").is_contiguous(memory_format=expected)

@@ -1,3 +1,4 @@
+import errno
 import json
 
 import pytest
@@ -67,8 +68,17 @@ def test_a_run_folder_is_made(pair_root, tmp_path):
 
 def test_a_run_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"run_dir: .*file/run cannot be made \(Not a directory\); give another one"):
+    with pytest.raises(UserError, match=r"run_dir: .*file/run cannot be made or written to \(Not a directory\)"):
         train(tiny_config(*FAST, "data.root=nowhere", f"run_dir={tmp_path}/file/run"))
+
+
+def test_a_run_folder_without_space_is_refused_before_the_work(tmp_path, monkeypatch):
+    def full(**settings):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(UserError, match=r"run_dir: .*cannot be made or written to \(No space left on device\)"):
+        train(tiny_config(*FAST, "data.root=nowhere", f"run_dir={tmp_path}"))
 
 
 def break_xml(root):

@@ -70,7 +70,8 @@ def _threads() -> ThreadPoolExecutor:
 
 
 # A forked process has the pool's memory and none of its threads: it makes its own.
-os.register_at_fork(after_in_child=_threads.cache_clear)
+if hasattr(os, "register_at_fork"):  # Windows has no forks
+    os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _be_single() -> None:

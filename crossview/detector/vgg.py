@@ -102,9 +102,9 @@ class VGG16(Backbone):
 
     def reset_parameters(self) -> None:
         """Draws the random start anew."""
-        for layer in self.convolutions().values():
+        for name, layer in self.convolutions().items():
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
-            if isinstance(layer, WinogradConv2d) and layer.in_channels == layer.out_channels:
+            if name.startswith("conv") and layer.in_channels == layer.out_channels:
                 _let_through(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
@@ -135,12 +135,15 @@ class VGG16(Backbone):
         layers = dict(self.named_children())
         names = list(layers)
         path = [layers[name] for name in names[names.index(first) : names.index(last) + 1]]
+        is_rectified = True
         for layer, after in zip(path, [*path[1:], None], strict=True):
             maps = layer(maps)
-            # Pooled first: ReLU keeps the order of values, and has a quarter of them left.
-            if not isinstance(after, nn.MaxPool2d):
+            is_rectified = is_rectified and not isinstance(layer, nn.Conv2d)
+            # ReLU keeps the order of values, so it can wait for a pooling, which leaves fewer of them.
+            if not is_rectified and not isinstance(after, nn.MaxPool2d):
                 # In place is safe: the backward passes of convolution and pooling need their input, not their output.
                 maps = F.relu(maps, inplace=True)
+                is_rectified = True
         return maps
 
 

@@ -68,7 +68,7 @@ class DualCriterion(AnchorCriterion):
 
         Args:
             output: of the network.
-            placements: of its boxes, of view 1 in view 2 and of view 2 in view 1.
+            placements: of all of its boxes: of view 1 in view 2 and of view 2 in view 1.
             objects: (B, 2, G) ground truth.
             cameras: (B, 2).
             anchors: (N, 4) ``cxcywh`` pixels.

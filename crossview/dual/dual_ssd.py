@@ -106,17 +106,18 @@ class DualSSD(nn.Module):
             cameras: (B, 2).
         """
         first, second = cameras.view(0), cameras.view(1)
-        return (
-            self.projection(first, second, boxes[:, 0], score[:, 0]),
-            self.projection(second, first, boxes[:, 1], score[:, 1]),
-        )
+        with torch.autocast(boxes.device.type, enabled=False):
+            return (
+                self.projection(first, second, boxes[:, 0], score[:, 0]),
+                self.projection(second, first, boxes[:, 1], score[:, 1]),
+            )
 
-    def placed(self, boxes: Tensor, score: Tensor, present: Tensor, cameras: Camera) -> PlacedDetections:
-        """Where boxes are in the other view, for evaluation; arguments as in `place`.
+    def place_detections(self, boxes: Tensor, score: Tensor, present: Tensor, cameras: Camera) -> PlacedDetections:
+        """Where boxes are in the other view, as a row each.
 
         Args:
-            boxes: (B, 2, K, 4).
-            score: (B, 2, K).
+            boxes: (B, 2, K, 4) ``xyxy`` pixels of the views.
+            score: (B, 2, K) probability that a box holds an object.
             present: (B, 2, K) bool, False on padding.
             cameras: (B, 2).
         """
@@ -152,7 +153,7 @@ class DualSSD(nn.Module):
         found, anchors = decoder(scores, boxes, period(cameras).flatten())
         detections = ViewDetections(*(torch.unflatten(field, 0, pairs) for field in found))
         objectness = 1.0 - torch.unflatten(scores[..., 0].gather(1, anchors), 0, pairs)
-        return detections, self.placed(detections.boxes, objectness, detections.present, cameras)
+        return detections, self.place_detections(detections.boxes, objectness, detections.present, cameras)
 
 
 def _single_precision(output: SSDOutput) -> list[Tensor]:

@@ -108,7 +108,7 @@ def pair_scenes(
     seen = _Described(detections, placed, vectors)
     annotated = _annotated(batch.objects)
     vectors = module.net.embed(output, batch.objects.boxes, batch.cameras) if embeds else None
-    placed = module.net.placed(annotated.boxes, annotated.scores, annotated.present, batch.cameras)
+    placed = module.net.place_detections(annotated.boxes, annotated.scores, annotated.present, batch.cameras)
     known = _Described(annotated, placed, vectors)
     around = period(batch.cameras)
     scenes = []

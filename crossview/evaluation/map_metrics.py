@@ -92,7 +92,7 @@ def map_metrics(objects: MappedObjects, judged: JudgedMap) -> dict[str, float]:
 
     Args:
         objects: of the map.
-        judged: the same.
+        judged: which of them are right.
 
     Returns:
         ``map/precision``: share of the objects that are right, of those that count. ``map/recall``: share of the

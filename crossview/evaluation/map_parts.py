@@ -31,7 +31,7 @@ def map_parts(objects: MappedObjects, judged: JudgedMap, scenes: Iterable[Scene]
 
     Args:
         objects: of the map.
-        judged: the same.
+        judged: which of them are right.
         scenes: that it was made from.
     """
     cameras = _cameras(scenes)
@@ -61,19 +61,15 @@ def _cameras(scenes: Iterable[Scene]) -> Floats:
 
 
 def _middles(latlng: Floats) -> list[Floats]:
-    """Middles of the squares that hold most of some points (K, 2), the fullest first; no point is in two of them."""
-    if not len(latlng):
-        return []
-    metres = to_local(latlng, latlng[0])
-    crowd = KDTree(metres).query_ball_point(metres, SIDE_M / 2, p=math.inf, return_length=True)
-    is_left = np.ones(len(metres), bool)
+    """Middles of squares, each where most of those points (K, 2) are that no earlier one holds."""
+    left = to_local(latlng, latlng[0]) if len(latlng) else latlng
     middles: list[Floats] = []
-    for number in np.argsort(-crowd, kind="stable"):
-        if is_left[number] and len(middles) < MOST_PARTS:
-            around = metres[is_left & _is_inside(metres - metres[number])]
-            middle = (around.min(axis=0) + around.max(axis=0)) / 2
-            is_left &= ~_is_inside(metres - middle)
-            middles.append(to_latlng(middle, latlng[0]))
+    while len(left) and len(middles) < MOST_PARTS:
+        crowd = KDTree(left).query_ball_point(left, SIDE_M / 2, p=math.inf, return_length=True)
+        around = left[_is_inside(left - left[crowd.argmax()])]
+        middle = (around.min(axis=0) + around.max(axis=0)) / 2
+        middles.append(to_latlng(middle, latlng[0]))
+        left = left[~_is_inside(left - middle)]
     return middles
 
 

@@ -38,8 +38,8 @@ COLUMNS = {  # of the table of baselines: metric, heading, digits
 MAP_LEGEND = {
     "right": "on the map, and annotated",
     "wrong": "on the map by mistake, or twice",
-    "not judged": "difficult, or nothing is annotated",
-    "annotated": "where objects are (+)",
+    "not judged": "difficult, or without an identity to compare with",
+    "annotated": "where they are (+)",
     "camera": "cameras",
 }
 MORE_IS_BETTER = {"cross/ap50", "cross/placed", "reid/ap", "reid/f1", "reid/precision", "reid/recall"}

@@ -41,7 +41,7 @@ def test_an_error_in_a_thread_arrives(threads):
         for_each_image(refuse, torch.zeros(2, 1, 2, 2))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are not forked elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="evaluations fork on Linux only")
 def test_a_forked_process_has_threads_of_its_own(threads):
     images = torch.zeros(4, 1, 2, 2)
     for_each_image(torch.clone, images)
@@ -50,5 +50,6 @@ def test_a_forked_process_has_threads_of_its_own(threads):
     child.join(timeout=60)
     stood_still = child.is_alive()
     child.kill()
+    child.join()
     assert not stood_still
     assert child.exitcode == 0

@@ -261,7 +261,7 @@ def test_boxes_and_geometry_stay_in_single_precision_under_autocast():
     network, camera = narrow_network(), random_cameras(10, 1)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         output = forward(network, random_images(10, 1))
-    placements = placed(network, output, camera)
+        placements = placed(network, output, camera)
     floats = (
         *output[:3],
         *(
