@@ -5,14 +5,17 @@ uses several threads or processes with the clock on the wall.
 """
 
 import gc
+import os
+import pickle
 import resource
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
@@ -107,12 +110,23 @@ def with_kept_memory(work: Callable[[], Result], threads: int) -> Result:
 def in_new_process(work: Callable[..., Result], *arguments: object) -> tuple[Result, int]:
     """What a function returns in a process of its own, and the peak of that process's memory in bytes.
 
+    It is a program of its own, as a user starts one: an evaluation in a helping process would not use all cores.
+
     Args:
         work: a function at the top of a module; gets the arguments.
         arguments: whatever can be pickled.
+
+    Raises:
+        subprocess.CalledProcessError: the work failed; what it said is on the standard error.
     """
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(with_peak, work, *arguments).result()
+    with tempfile.TemporaryDirectory() as folder:
+        task, answer = Path(folder) / "task", Path(folder) / "answer"
+        task.write_bytes(pickle.dumps((work, arguments)))
+        root = Path(__file__).parents[1]
+        command = [sys.executable, "-m", "benchmarks.own_process", str(task), str(answer)]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(root)})
+        found: tuple[Result, int] = pickle.loads(answer.read_bytes())
+        return found
 
 
 def with_peak(work: Callable[..., Result], *arguments: object) -> tuple[Result, int]:

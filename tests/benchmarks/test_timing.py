@@ -1,3 +1,5 @@
+from multiprocessing import parent_process
+
 import pytest
 import torch
 
@@ -7,6 +9,10 @@ from benchmarks.timing import Times, in_new_process, in_turn, one_thread
 
 def doubled(value):
     return 2.0 * value
+
+
+def helps_another_process(_):
+    return parent_process() is not None
 
 
 def test_work_is_done_in_turn_by_the_given_clock():
@@ -43,3 +49,7 @@ def test_a_process_of_its_own_tells_its_result_and_its_memory():
     value, peak = in_new_process(doubled, 21)
     assert value == 42
     assert 2**20 < peak < 2**36
+
+
+def test_a_process_of_its_own_may_have_helpers():
+    assert in_new_process(helps_another_process, None)[0] is False  # an evaluation in a helper would use one core
