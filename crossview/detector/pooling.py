@@ -22,17 +22,12 @@ class Halving(nn.MaxPool2d):
     def forward(self, input: Tensor) -> Tensor:
         """The pooled map."""
         plain = input.device.type == "cpu" and input.is_contiguous() and not torch.compiler.is_compiling()
-        if not plain:
-            pooled: Tensor = super().forward(input)
-            return pooled
-        if not (torch.is_grad_enabled() and input.requires_grad):
-            return _largest(_largest(input, -2), -1)
-        learned: Tensor = _Halved.apply(input)
-        return learned
+        pooled: Tensor = _Halved.apply(input) if plain else super().forward(input)
+        return pooled
 
 
 class _Halved(torch.autograd.Function):
-    """The same with a gradient."""
+    """The largest of rows, then of columns."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor) -> Tensor:  # noqa: ANN401

@@ -135,16 +135,14 @@ class VGG16(Backbone):
         layers = dict(self.named_children())
         names = list(layers)
         path = [layers[name] for name in names[names.index(first) : names.index(last) + 1]]
-        is_rectified = True
-        for layer, after in zip(path, [*path[1:], None], strict=True):
-            maps = layer(maps)
-            is_rectified = is_rectified and not isinstance(layer, nn.Conv2d)
-            # ReLU keeps the order of values, so it can wait for a pooling, which leaves fewer of them.
-            if not is_rectified and not isinstance(after, nn.MaxPool2d):
-                # In place is safe: the backward passes of convolution and pooling need their input, not their output.
+        maps = path[0](maps)
+        for layer in path[1:]:
+            # ReLU keeps the order of values, so it can wait for a pooling, which leaves fewer of them. In place is
+            # safe: the backward passes of convolution and pooling need their input, not their output.
+            if isinstance(layer, nn.Conv2d):
                 maps = F.relu(maps, inplace=True)
-                is_rectified = True
-        return maps
+            maps = layer(maps)
+        return F.relu(maps, inplace=True)
 
 
 @torch.no_grad()

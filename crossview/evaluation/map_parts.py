@@ -35,13 +35,14 @@ def map_parts(objects: MappedObjects, judged: JudgedMap, scenes: Iterable[Scene]
         scenes: that it was made from.
     """
     cameras = _cameras(scenes)
-    annotated = np.array([judged.places[identity] for identity in judged.counted & judged.places.keys()])
+    known = [judged.places[identity] for identity in judged.counted & judged.places.keys()]
+    annotated = np.array(known, np.float64).reshape(-1, 2)
     parts = []
     for middle in _middles(objects.latlng):
         figure, axes = new_figure(f"{middle[0]:.5f}, {middle[1]:.5f}", "metres east", "metres north")
         _draw_points(axes, cameras, middle, "camera", "^", 4.0)
         _draw_objects(axes, objects, judged, middle)
-        _draw_points(axes, annotated.reshape(-1, 2), middle, "annotated", "+", 6.0)
+        _draw_points(axes, annotated, middle, "annotated", "+", 6.0)
         axes.set_aspect("equal")
         axes.set_xlim(-SIDE_M / 2, SIDE_M / 2)
         axes.set_ylim(-SIDE_M / 2, SIDE_M / 2)
