@@ -10,6 +10,7 @@ Convention:
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from crossview.geometry.camera import Camera
@@ -54,7 +55,10 @@ def similarity(view_1: PairView, view_2: PairView) -> Array | None:
     """Cosine similarities (D1, D2) of appearance, None without embeddings."""
     if view_1.embeddings is None or view_2.embeddings is None:
         return None
-    return view_1.embeddings @ view_2.embeddings.T
+    # Not by NumPy: the threads of its BLAS stay busy for some 30 ms after a product, in the way of PyTorch's, and
+    # helping processes would have them besides.
+    first, second = (torch.as_tensor(view.embeddings) for view in (view_1, view_2))
+    return (first @ second.T).numpy()
 
 
 def along_by_hypothesis(view_1: GroundPoints, view_2: GroundPoints) -> tuple[Array, Array]:
