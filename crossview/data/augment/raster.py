@@ -193,15 +193,19 @@ def render(
         out: (height, width, 3) uint8, overwritten.
     """
     x1, y1, x2, y2 = plan.target
-    canvas = out[:, ::-1] if plan.raster.mirrored else out
-    if (x1, y1, x2, y2) != (0, 0, plan.width, plan.height):
-        canvas[:] = np.asarray(fill, dtype=np.uint8)
     if x2 <= x1 or y2 <= y1:
+        out[:] = np.asarray(fill, dtype=np.uint8)
         return
     piece: NDArray[Any] = _window(plan.raster, load(plan.reduction), plan.reduction)
     if piece.shape[:2] != (y2 - y1, x2 - x1):
         piece = cv2.resize(piece, (x2 - x1, y2 - y1), interpolation=INTERPOLATIONS[interpolation])
-    canvas[y1:y2, x1:x2] = piece if recolor is None else recolor(piece)
+    if recolor is not None:
+        piece = recolor(piece)
+    left, right = x1, plan.width - x2
+    if plan.raster.mirrored:
+        piece, left, right = cv2.flip(piece, 1), right, left
+    # NumPy takes twenty times as long to fill and to mirror pixels of three bytes.
+    out[:] = cv2.copyMakeBorder(piece, y1, plan.height - y2, left, right, cv2.BORDER_CONSTANT, value=fill)
 
 
 def _window(raster: Raster, image: Image, reduction: int) -> Image:
