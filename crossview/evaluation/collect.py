@@ -103,13 +103,11 @@ def pair_scenes(
         annotations: of the data set's views, by their numbers; they know where the frames' origins are on Earth.
     """
     output, detections, placed = found
-    embeds = module.net.appearance is not None
-    vectors = module.net.embed(output, detections.boxes, batch.cameras) if embeds else None
-    seen = _Described(detections, placed, vectors)
     annotated = _annotated(batch.objects)
-    vectors = module.net.embed(output, batch.objects.boxes, batch.cameras) if embeds else None
+    of_detections, of_objects = _embeddings(module, batch, output, detections)
+    seen = _Described(detections, placed, of_detections)
     placed = module.net.place_detections(annotated.boxes, annotated.scores, annotated.present, batch.cameras)
-    known = _Described(annotated, placed, vectors)
+    known = _Described(annotated, placed, of_objects)
     around = period(batch.cameras)
     scenes = []
     for row, names in enumerate(batch.names):
@@ -132,6 +130,18 @@ def pair_scenes(
         origin = annotations[numbers[0]].position if annotations else (np.nan, np.nan)
         scenes.append(Scene(int(batch.pair_index[row]), (float(origin[0]), float(origin[1])), views))
     return scenes
+
+
+def _embeddings(
+    module: CrossViewModule, batch: PairBatch, output: DualOutput, detections: ViewDetections
+) -> tuple[Tensor | None, Tensor | None]:
+    """Embeddings (B, 2, K, E) of the detections and of the annotated objects, if the network embeds."""
+    if module.net.appearance is None:
+        return None, None
+    counts = detections.boxes.shape[2], batch.objects.boxes.shape[2]
+    boxes = torch.cat((detections.boxes, batch.objects.boxes.to(detections.boxes.dtype)), dim=2)
+    of_detections, of_objects = module.net.embed(output, boxes, batch.cameras).split(counts, dim=2)
+    return of_detections, of_objects
 
 
 def view_scenes(batch: ViewBatch, detections: ViewDetections, annotations: Sequence[Any]) -> list[Scene]:
