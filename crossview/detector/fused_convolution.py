@@ -1,32 +1,28 @@
 """Convolutions with their padding and their activation in one pass over the maps, for inference on the CPU.
 
-A small network spends much of its time on moving maps about. oneDNN, which PyTorch brings along, bounds results while it
-has them at hand, and keeps kernels in an order of its own; PyTorch uses both in networks that it compiles, whose
-operations these are. And TensorFlow's padding, of which one side may be the wider one, needs no padded copy of the map:
-a kernel with zeros on its narrower side and the wider padding on both sides gives the same.
+A small network spends much of its time on moving maps about. oneDNN, which PyTorch brings along, bounds results while
+it has them at hand, and keeps kernels in an order of its own; PyTorch uses both in networks that it compiles, whose
+operations these are. And TensorFlow's padding, of which one side may be the wider one, needs no padded copy of the
+map: a kernel with zeros on its narrower side and the wider padding on both sides gives the same.
 
 Convention:
     Maps are (B, C, h, w) in ``channels_last``.
 """
 
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
-from timm.layers import Conv2dSame, get_same_padding
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
 from torch.nn import functional
 
 OPERATIONS = ("_convolution_pointwise", "_reorder_convolution_weight")  # not public names, so they may go
 
 
-class _Packed(NamedTuple):
-    """A kernel as oneDNN wants it for maps of one size, and the padding of both sides of rows and columns."""
-
-    size: torch.Size
-    weight: Tensor
-    padding: tuple[int, int]
+Way = Callable[[Tensor], Tensor]  # results (B, D, h', w') of maps (B, C, h, w)
 
 
 class FusedConv2d(nn.Module):
@@ -45,27 +41,22 @@ class FusedConv2d(nn.Module):
         super().__init__()
         self.layer = layer
         self.bounds = bounds
-        self._packed: _Packed | None = None
+        self._ready: tuple[torch.Size, Way] | None = None
 
     def forward(self, maps: Tensor) -> Tensor:
         """The results (B, D, h', w') of maps (B, C, h, w)."""
-        layer = self.layer
-        if not is_available() or not maps.dtype == layer.weight.dtype == torch.float32:
-            result: Tensor = layer(maps)
-            return result if self.bounds is None else result.clamp_(*self.bounds)
-        packed = self._packed  # threads that work apart may come here at once, and make two
-        if packed is None or packed.size != maps.shape:
-            packed = self._packed = _packed(layer, maps.shape)
-        what, values = ("none", []) if self.bounds is None else ("hardtanh", list(self.bounds))
-        result = torch.ops.mkldnn._convolution_pointwise(
-            maps, packed.weight, layer.bias, packed.padding, layer.stride, layer.dilation, layer.groups, what, values, ""
-        )
-        return result
+        if not is_available() or not maps.dtype == self.layer.weight.dtype == torch.float32:
+            results: Tensor = self.layer(maps)
+            return results if self.bounds is None else results.clamp_(*self.bounds)
+        ready = self._ready  # threads that work apart may come here at once, and make two
+        if ready is None or ready[0] != maps.shape:
+            ready = self._ready = maps.shape, _in_one_pass(self.layer, self.bounds, maps.shape)
+        return ready[1](maps)
 
 
 @cache
 def is_available() -> bool:
-    """Whether PyTorch has these operations, and the processor is of the kind on which they were measured to be faster."""
+    """Whether PyTorch has these operations, and the processor is of the kind on which they were found to be faster."""
     if not torch.backends.mkldnn.is_available() or "AVX" not in torch.backends.cpu.get_cpu_capability():  # type: ignore[no-untyped-call]
         return False
     return all(hasattr(torch.ops.mkldnn, name) for name in OPERATIONS)
@@ -91,7 +82,8 @@ def fuse(network: nn.Module) -> nn.Module:
     return network
 
 
-def _packed(layer: nn.Conv2d, size: torch.Size) -> _Packed:
+def _in_one_pass(layer: nn.Conv2d, bounds: tuple[float, float] | None, size: torch.Size) -> Way:
+    """The way for maps of this size."""
     weight, padding = layer.weight.detach(), layer.padding
     if isinstance(layer, Conv2dSame):
         sides = zip(size[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True)
@@ -99,6 +91,12 @@ def _packed(layer: nn.Conv2d, size: torch.Size) -> _Packed:
         # Of an odd number, the end has one more than the start.
         weight = functional.pad(weight, (columns % 2, 0, rows % 2, 0)).contiguous(memory_format=torch.channels_last)
         padding = ((rows + 1) // 2, (columns + 1) // 2)
-    assert not isinstance(padding, str), "refused by `can_be_fused`"
-    args = padding, layer.stride, layer.dilation, layer.groups, size
-    return _Packed(size, torch.ops.mkldnn._reorder_convolution_weight(weight, *args), (padding[0], padding[1]))
+    how = padding, layer.stride, layer.dilation, layer.groups
+    packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *how, size)
+    activation = ("none", []) if bounds is None else ("hardtanh", list(bounds))
+
+    def convolved(maps: Tensor) -> Tensor:
+        results: Tensor = torch.ops.mkldnn._convolution_pointwise(maps, packed, layer.bias, *how, *activation, "")
+        return results
+
+    return convolved

@@ -138,9 +138,9 @@ def _embeddings(
     """Embeddings (B, 2, K, E) of the detections and of the annotated objects, if the network embeds."""
     if module.net.appearance is None:
         return None, None
-    counts = detections.boxes.shape[2], batch.objects.boxes.shape[2]
+    counts = [detections.boxes.shape[2], batch.objects.boxes.shape[2]]
     boxes = torch.cat((detections.boxes, batch.objects.boxes.to(detections.boxes.dtype)), dim=2)
-    of_detections, of_objects = module.net.embed(output, boxes, batch.cameras).split(counts, dim=2)
+    of_detections, of_objects = torch.split(module.net.embed(output, boxes, batch.cameras), counts, dim=2)
     return of_detections, of_objects
 
 
