@@ -1,7 +1,10 @@
-"""How the process gets its memory from the system."""
+"""How the process gets its memory from the system, and when it looks for garbage."""
 
 import ctypes
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Parameters of mallopt(3), from glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
@@ -23,3 +26,19 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, 2**31 - 1), mallopt(M_ARENA_MAX, 1)])
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Looks for no garbage meanwhile, in the whole process: for work that makes many objects, which stay.
+
+    Python looks through what is new each time, and now and then through everything. What nobody refers to any more is
+    freed all the same, but for objects that refer to each other.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,6 +1,7 @@
 """Freed memory is kept for the next step."""
 
 import ctypes
+import gc
 import os
 import platform
 import subprocess
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from crossview.memory import keep_freed_memory
+from crossview.memory import keep_freed_memory, no_garbage_collection
 
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
 
@@ -82,3 +83,20 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_garbage_is_looked_for_as_before_afterwards(is_enabled):
+    (gc.enable if is_enabled else gc.disable)()
+    try:
+        with no_garbage_collection():
+            assert not gc.isenabled()
+        assert gc.isenabled() == is_enabled
+    finally:
+        gc.enable()
+
+
+def test_garbage_is_looked_for_again_after_an_error():
+    with pytest.raises(ZeroDivisionError), no_garbage_collection():
+        raise ZeroDivisionError
+    assert gc.isenabled()

@@ -26,6 +26,7 @@ from crossview.data.object_policies import (
     annotate_images,
 )
 from crossview.data.splitting import PARTS, RandomSplit
+from crossview.memory import no_garbage_collection
 
 if TYPE_CHECKING:
     import os
@@ -142,6 +143,7 @@ class PhotoReader(ABC):
         """Foreground classes in the order of their labels 1..C."""
         return self._policies.classes.class_names
 
+    @no_garbage_collection()
     def read(self, image_sets: OneOrMore) -> ImageAnnotations:
         """Read one image set or several together.
 

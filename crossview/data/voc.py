@@ -25,6 +25,7 @@ from crossview.data.loading import Loader
 from crossview.data.object_policies import DegeneratePolicy, ObjectPolicies, PanoramaOutsidePolicy
 from crossview.data.parsing import read_panorama
 from crossview.data.policies import DuplicatePolicy, Policies, YawUnit, annotate
+from crossview.memory import no_garbage_collection
 
 if TYPE_CHECKING:
     import os
@@ -147,6 +148,7 @@ class PairedVocReader:
         """Foreground classes in the order of their labels 1..C."""
         return self._policies.objects.classes.class_names
 
+    @no_garbage_collection()
     def read(self, image_sets: str | Sequence[str]) -> PairedAnnotations:
         """Read one image set or several together.
 
