@@ -1,7 +1,8 @@
 """Two threads of a processor that work apart, each on an image of its own.
 
-PyTorch's threads work on one operation together and wait for each other at its end. With two of them, and with the many
-small operations of a detector, much of the second one's time goes into that. Threads that work apart wait once.
+PyTorch's threads work on one operation together and wait for each other at its end. Threads that work apart wait once.
+They help convolutions of NNPACK, which takes single images only; a network of many small operations is the better off
+with all images at once, as Python's part of the work is then done once, and only one thread at a time can do that.
 
 Convention:
     Work apart is without gradients, and on the CPU.

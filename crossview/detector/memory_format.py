@@ -5,7 +5,7 @@ from torch import nn
 
 from crossview.detector import nnpack
 from crossview.detector.apart import MOST_THREADS
-from crossview.detector.winograd import WinogradConv2d
+from crossview.detector.winograd import has_winograd
 
 
 def fast_memory_format(network: nn.Module, channels_last: bool | None = None) -> torch.memory_format:
@@ -28,5 +28,4 @@ def _prefers_channels_last(network: nn.Module) -> bool:
     """Whether this processor does."""
     if "AVX512" not in torch.backends.cpu.get_cpu_capability():
         return False
-    has_winograd = any(isinstance(layer, WinogradConv2d) and layer.winograd for layer in network.modules())
-    return not (has_winograd and torch.get_num_threads() <= MOST_THREADS and nnpack.is_available())
+    return not (has_winograd(network) and torch.get_num_threads() <= MOST_THREADS and nnpack.is_available())

@@ -15,6 +15,7 @@ from crossview.detector.anchors import AnchorGrid
 from crossview.detector.apart import MOST_THREADS, for_each_image, is_inference_on_cpu
 from crossview.detector.backbone import Backbone
 from crossview.detector.band import Band
+from crossview.detector.winograd import has_winograd
 
 
 class SSDOutput(NamedTuple):
@@ -194,9 +195,10 @@ class SSD(nn.Module):
     def _takes_images_apart(self, images: Tensor) -> bool:
         """Whether several images are looked at one by one: in evaluation, by a processor with two threads or one.
 
-        Even one gains: it has an image's maps in its caches, and NNPACK convolves single images only.
+        NNPACK convolves single images only. Other networks are faster with all images at once.
         """
-        return len(images) > 1 and is_inference_on_cpu(self, images) and torch.get_num_threads() <= MOST_THREADS
+        may = len(images) > 1 and torch.get_num_threads() <= MOST_THREADS and is_inference_on_cpu(self, images)
+        return may and has_winograd(self.backbone)
 
     def _outputs(self, images: Tensor, band: Band | None = None) -> SSDOutput:
         standardised = self.backbone.preprocessing.apply(images if band is None else band.cut(images))

@@ -56,6 +56,11 @@ class WinogradConv2d(nn.Conv2d):
         return super().forward(input)
 
 
+def has_winograd(network: nn.Module) -> bool:
+    """Whether a network has convolutions that may take the fast way."""
+    return any(isinstance(layer, WinogradConv2d) and layer.winograd for layer in network.modules())
+
+
 def is_fast_for(maps: Tensor) -> bool:
     """Whether maps (B, C, h, w) can and should be convolved with `_Convolution`."""
     return (

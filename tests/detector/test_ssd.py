@@ -8,6 +8,7 @@ from crossview.detector.anchors import AnchorGrid
 from crossview.detector.backbone import Backbone
 from crossview.detector.ssd import SSD, ExtraLayers, L2Normalization
 from crossview.detector.vgg import VGG16
+from crossview.detector.winograd import WinogradConv2d
 from crossview.geometry.boxes import to_corners
 from tests.threads import pytorch_threads
 
@@ -205,10 +206,20 @@ def test_images_taken_apart_give_what_they_give_together(threads, monkeypatch):
 
 @pytest.mark.parametrize(
     ("change", "calls"),
-    [("nothing", [1, 1]), ("training", [2]), ("gradients", [2]), ("autocast", [2]), ("threads", [2])],
+    [
+        ("nothing", [1, 1]),
+        ("training", [2]),
+        ("gradients", [2]),
+        ("autocast", [2]),
+        ("threads", [2]),
+        ("no winograd", [2]),
+    ],
 )
 def test_images_are_taken_apart_in_evaluation_only(change, calls, monkeypatch):
     network, seen = narrow().train(change == "training"), []
+    for layer in network.modules():
+        if isinstance(layer, WinogradConv2d):
+            layer.winograd = change != "no winograd"
     outputs = network._outputs
 
     def counted(images, band=None):
