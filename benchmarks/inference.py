@@ -73,7 +73,7 @@ def our_inference(module: CrossViewModule, pairs: PairDataset, count: int) -> Ca
     """So many times the pair at once, from its pixels to matches with positions; returns the number of matches."""
     matcher, settings = PairMatcher(), MatchSettings()
 
-    @torch.no_grad()
+    @torch.inference_mode()  # as in an evaluation
     def work() -> int:
         batch = collate([pairs[0] for _ in range(count)])
         output = module(batch)
@@ -86,7 +86,7 @@ def our_inference(module: CrossViewModule, pairs: PairDataset, count: int) -> Ca
 def their_inference(network: nn.Module, images: Sequence[Tensor]) -> Callable[[], object]:
     """Torchvision's detections of images (3, H, W) uint8."""
 
-    @torch.no_grad()
+    @torch.inference_mode()  # as in an evaluation
     def work() -> object:
         return network([image.float() / 255 for image in images])
 
