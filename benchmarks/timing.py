@@ -97,9 +97,11 @@ def one_thread() -> Iterator[None]:
 
 def peak_memory() -> int:
     """The most memory that this process has held so far, bytes."""
-    if _STATUS.is_file():  # else a process has that of the one that started it, up to the start of its own program
-        (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-        return 1024 * int(line.split()[1])
+    # Asked otherwise, a process has that of the one that started it too.
+    status = _STATUS.read_text().splitlines() if _STATUS.is_file() else []
+    for line in status:
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from crossview.detector.apart import is_inference_on_cpu
-from crossview.detector.fused_convolution import fuse
+from crossview.detector.packed_convolution import with_packed_convolutions
 
 
 class FoldedCopy:
@@ -24,7 +24,7 @@ class FoldedCopy:
         self._made: tuple[tuple[tuple[int, int], ...], nn.Module] | None = None
 
     def of(self, network: nn.Module) -> nn.Module:
-        """The copy, in evaluation mode and in ``channels_last``; see `folded` and `fuse`.
+        """The copy, in evaluation mode and in ``channels_last``; see `folded` and `with_packed_convolutions`.
 
         Args:
             network: on the CPU, the same in every call. Changes of its tensors that PyTorch counts are noticed, as by
@@ -33,9 +33,10 @@ class FoldedCopy:
         """
         tensors = [*network.parameters(), *network.buffers()]
         state = tuple((tensor.data_ptr(), _version(tensor)) for tensor in tensors)
-        made = self._made  # threads that work apart may come here at once, and make two
+        made = self._made  # callers in several threads may make two
         if made is None or made[0] != state:
-            made = state, fuse(folded(network)).to(memory_format=torch.channels_last)
+            copied = with_packed_convolutions(folded(network))
+            made = state, copied.to(memory_format=torch.channels_last)
             self._made = made
         return made[1]
 

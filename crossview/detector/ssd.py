@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossview.detector import nnpack
 from crossview.detector.anchors import AnchorGrid
 from crossview.detector.apart import MOST_THREADS, for_each_image, is_inference_on_cpu
 from crossview.detector.backbone import Backbone
@@ -195,10 +196,11 @@ class SSD(nn.Module):
     def _takes_images_apart(self, images: Tensor) -> bool:
         """Whether several images are looked at one by one: in evaluation, by a processor with two threads or one.
 
-        NNPACK convolves single images only. Other networks are faster with all images at once.
+        That is for NNPACK, which convolves single images only. What it does not convolve is faster with all at once.
         """
         may = len(images) > 1 and torch.get_num_threads() <= MOST_THREADS and is_inference_on_cpu(self, images)
-        return may and has_winograd(self.backbone)
+        in_order = self.memory_format == torch.contiguous_format
+        return may and in_order and has_winograd(self.backbone) and nnpack.is_available()
 
     def _outputs(self, images: Tensor, band: Band | None = None) -> SSDOutput:
         standardised = self.backbone.preprocessing.apply(images if band is None else band.cut(images))

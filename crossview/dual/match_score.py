@@ -57,7 +57,7 @@ def similarity(view_1: PairView, view_2: PairView) -> Array | None:
         return None
     # Not by NumPy: the threads of its BLAS stay busy for some 30 ms after a product, in the way of PyTorch's, and
     # helping processes would have them besides.
-    first, second = (torch.as_tensor(view.embeddings) for view in (view_1, view_2))
+    first, second = (torch.from_numpy(np.array(view.embeddings, np.float64)) for view in (view_1, view_2))
     return (first @ second.T).numpy()
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from crossview.detector import ssd
+from crossview.detector import nnpack, ssd
 from crossview.detector.anchors import AnchorGrid
 from crossview.detector.backbone import Backbone
 from crossview.detector.ssd import SSD, ExtraLayers, L2Normalization
@@ -213,6 +213,8 @@ def test_images_taken_apart_give_what_they_give_together(threads, monkeypatch):
         ("autocast", [2]),
         ("threads", [2]),
         ("no winograd", [2]),
+        ("no nnpack", [2]),
+        ("channels_last", [2]),
     ],
 )
 def test_images_are_taken_apart_in_evaluation_only(change, calls, monkeypatch):
@@ -220,6 +222,9 @@ def test_images_are_taken_apart_in_evaluation_only(change, calls, monkeypatch):
     for layer in network.modules():
         if isinstance(layer, WinogradConv2d):
             layer.winograd = change != "no winograd"
+    if change == "channels_last":
+        network.use_memory_format(torch.channels_last)
+    monkeypatch.setattr(nnpack, "is_available", lambda: change != "no nnpack")
     outputs = network._outputs
 
     def counted(images, band=None):

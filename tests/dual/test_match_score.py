@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose
 
 from crossview.dual.match_score import (
@@ -103,3 +104,16 @@ def test_probabilities_by_hand():
     assert_allclose(match_probability(np.array([[math.log(3), math.log(4), -np.inf]])), [[3 / 8, 4 / 8, 0.0]])
     sure = match_probability(np.array([[1000.0]]))
     assert_allclose(sure, 1.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_embeddings_may_lie_in_memory_as_they_like():
+    looks = np.array([[1.0, 0.0], [0.6, 0.8]])
+    looks.setflags(write=False)
+    rows = PairView(camera(), np.zeros((2, 4)), np.ones(2, np.int64), embeddings=looks)
+    found = similarity(rows, rows._replace(embeddings=looks[::-1].astype(np.float32)))
+    turned = similarity(rows, rows._replace(embeddings=looks[::-1]))
+    assert found is not None
+    assert turned is not None
+    assert_allclose(turned, [[0.6, 1.0], [1.0, 0.6]])
+    assert_allclose(found, turned, atol=1e-7)

@@ -50,6 +50,9 @@ def test_annotated_boxes_are_placed_and_embedded_like_detections(pair_root):
         objects = objects._replace(**{name: getattr(objects, name)[:, :, :3] for name in fields})
         detections, placed = module.detect(batch, output)
         placements = module.net.place(output.boxes, output.objectness, batch.cameras)
+        of_objects, of_detections = (
+            module.net.embed(output, each, batch.cameras) for each in (boxes, detections.boxes)
+        )
         scenes = pair_scenes(module, batch._replace(objects=objects), (output, detections, placed), ())
     for row, scene in enumerate(scenes):
         for view in range(2):
@@ -57,8 +60,13 @@ def test_annotated_boxes_are_placed_and_embedded_like_detections(pair_root):
             np.testing.assert_allclose(found.geometry, geometry.geometry_boxes[row, :3], rtol=1e-4)
             assert found.geometry_valid.tolist() == geometry.valid[row, :3].tolist()
             assert (found.scores == 1).all()
+            detected = scene.views[view].detections
             assert found.embeddings is not None
-            np.testing.assert_allclose(np.linalg.norm(found.embeddings.astype(float), axis=1), 1, atol=1e-2)
+            assert detected.embeddings is not None
+            np.testing.assert_allclose(found.embeddings, of_objects[row, view], atol=2e-3)  # half precision
+            present = detections.present[row, view]
+            wanted = of_detections[row, view][present]
+            np.testing.assert_allclose(detected.embeddings, wanted, atol=2e-3)
         assert np.isnan(scene.origin).all()  # without a data set nobody knows where it is
 
 

@@ -88,7 +88,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         if self.sync not in get_args(Sync):
             raise ValueError(f"sync is {self.sync!r}; expected one of {', '.join(get_args(Sync))}")
-        object.__setattr__(self, "fill", tuple(self.fill))
+        object.__setattr__(self, "fill", tuple(round(level) for level in self.fill))
         if len(self.fill) != 3 or not all(0 <= level <= 255 for level in self.fill):
             raise ValueError(f"fill is {self.fill}; expected three numbers from 0 to 255 (red, green, blue)")
 

@@ -186,6 +186,11 @@ def test_one_draw_fits_views_of_different_sizes():
         assert getattr(second, name) == pytest.approx(2 * getattr(first, name), abs=8)
 
 
+def test_the_fill_colour_is_of_whole_levels():
+    fill: tuple[float, float, float] = (123.675, 116.28, 103.53)  # ImageNet's mean
+    assert Augmentation(fill=fill).fill == (124, 116, 104)  # type: ignore[arg-type]  # a config may have it
+
+
 def test_the_fill_colour_surrounds_the_panorama_and_is_not_distorted():
     view = make_view((192, 96), (0, 0, 1), [])
     chain = Augmentation(expand=Expand(1.0, 3.0), photometric=Photometric(1.0), fill=(10, 200, 30))
