@@ -12,7 +12,7 @@ Convention:
 """
 
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 from timm.layers.conv2d_same import Conv2dSame
@@ -55,7 +55,7 @@ class PackedConv2d(nn.Module):
         return convolve(maps, packed, layer)
 
 
-def can_be_packed(layer: nn.Module) -> bool:
+def can_be_packed(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether it is a convolution without hooks, padded with zeros as TensorFlow does or the same on both sides."""
     if not isinstance(layer, nn.Conv2d) or layer.padding_mode != "zeros" or layer.dilation != (1, 1):
         return False
@@ -68,7 +68,7 @@ def with_packed_convolutions(network: nn.Module) -> nn.Module:
     """Replaces a network's convolutions where they can be; returns the network."""
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, nn.Conv2d) and can_be_packed(layer):
+            if can_be_packed(layer):
                 setattr(parent, name, PackedConv2d(layer))
     return network
 

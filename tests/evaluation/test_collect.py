@@ -63,6 +63,7 @@ def test_annotated_boxes_are_placed_and_embedded_like_detections(pair_root):
             detected = scene.views[view].detections
             assert found.embeddings is not None
             assert detected.embeddings is not None
+            np.testing.assert_allclose(np.linalg.norm(found.embeddings.astype(float), axis=1), 1, atol=1e-2)
             np.testing.assert_allclose(found.embeddings, of_objects[row, view], atol=2e-3)  # half precision
             present = detections.present[row, view]
             wanted = of_detections[row, view][present]
